@@ -111,13 +111,17 @@ class LinearMap(abc.ABC):
         del grid
         return 1.0
 
-    def gram(self, values=None):
+    def gram(self, values=None, largest=None):
         """Gram matrices of the blocks, or `None` if they are not at hand.
+
+        Args:
+            values: The weights.
+            largest: Largest `n` to compute; above it the answer is `None`.
 
         Returns:
             Tensor `(blocks, n, n)` of the smaller side of real blocks.
         """
-        del values
+        del values, largest
 
     def __repr__(self):
         return (

@@ -94,10 +94,12 @@ class MatrixMap(LinearMap):
             array = array.transpose(self.permutation)
         return array.reshape(self.block_shape)
 
-    def gram(self, values=None):
+    def gram(self, values=None, largest=None):
+        _, rows, columns = self.block_shape
+        if largest is not None and min(rows, columns) > largest:
+            return None
         blocks = self.block_tensor(values)
         transposed = ops.transpose(blocks, (0, 2, 1))
-        _, rows, columns = self.block_shape
         if rows < columns:
             return ops.matmul(blocks, transposed)
         return ops.matmul(transposed, blocks)

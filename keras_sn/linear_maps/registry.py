@@ -65,7 +65,7 @@ def register_linear_map(layer_class):
 
 
 def builder_of(layer):
-    """The builder registered for the layer's class or the nearest base class."""
+    """The builder registered for the layer's class or its nearest base."""
     for cls in type(layer).__mro__:
         if cls in _BUILDERS:
             return _BUILDERS[cls]

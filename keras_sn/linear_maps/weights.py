@@ -42,7 +42,7 @@ class AppliedWeight:
         return self.variable.value
 
     def scalable_variables(self):
-        """The variables to scale by `c` in order to apply `c` times the weight."""
+        """The variables to scale by `c` to apply `c` times the weight."""
         if not self.lora_enabled:
             return [self.variable]
         factor = next(
@@ -63,6 +63,33 @@ class AppliedWeight:
                 "(`keras_sn.models.fold_model`) and quantize the folded "
                 "model."
             )
+
+
+class VariableWeight:
+    """A variable of a layer, taken by itself rather than by an attribute.
+
+    Args:
+        layer: The layer it was found in.
+        variable: The `keras.Variable`.
+    """
+
+    def __init__(self, layer, variable):
+        self.layer = layer
+        self.variable = variable
+
+    @property
+    def path(self):
+        return self.variable.path
+
+    @property
+    def shape(self):
+        return tuple(self.variable.shape)
+
+    def value(self):
+        return self.variable.value
+
+    def scalable_variables(self):
+        return [self.variable]
 
 
 class ArrayWeight:
