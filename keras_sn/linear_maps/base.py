@@ -92,12 +92,13 @@ class LinearMap(abc.ABC):
         """
 
     @abc.abstractmethod
-    def blocks(self, grid=None):
+    def blocks(self, grid=None, values=None):
         """The blocks themselves, for certificates.
 
         Args:
             grid: Number of frequencies per spatial axis of a sampled symbol;
                 maps with finitely many blocks have no use for it.
+            values: The weights.
 
         Returns:
             NumPy array `(blocks, rows, columns)`, float64 or complex128.

@@ -46,12 +46,25 @@ class MatrixMap(LinearMap):
 
     def block_tensor(self, values=None):
         """The blocks as one tensor, differentiable in the weight."""
+        return ops.reshape(self._permuted(values), self.block_shape)
+
+    def _permuted(self, values):
         (weight,) = self.values() if values is None else values
-        if self.permutation is not None:
-            if self.split is not None:
-                weight = ops.reshape(weight, self.split)
-            weight = ops.transpose(weight, self.permutation)
-        return ops.reshape(weight, self.block_shape)
+        if self.permutation is None:
+            return weight
+        if self.split is not None:
+            weight = ops.reshape(weight, self.split)
+        return ops.transpose(weight, self.permutation)
+
+    def _matrix(self, values):
+        """The only block, `(rows, columns)`.
+
+        Indexing `block_tensor` instead would cost a copy of the gradient.
+        """
+        weight = self._permuted(values)
+        if tuple(weight.shape) == self.block_shape[1:]:
+            return weight
+        return ops.reshape(weight, self.block_shape[1:])
 
     def matvec(self, inputs, values=None):
         blocks, rows, columns = self.block_shape
@@ -66,18 +79,16 @@ class MatrixMap(LinearMap):
         return ops.reshape(inputs, (-1, *self.domain_shape))
 
     def block_matvec(self, probes, values=None):
-        blocks = self.block_tensor(values)
         if self.num_blocks == 1:
-            # A plain matrix product: batched ones are slower on a CPU.
-            return ops.matmul(probes, blocks[0])
-        return ops.matmul(probes[:, None, :], blocks)[:, 0, :]
+            return ops.matmul(probes, self._matrix(values))
+        return ops.matmul(probes[:, None, :], self.block_tensor(values))[:, 0]
 
     def block_rmatvec(self, probes, values=None):
         # The vector on the right, so that no backend transposes the weight.
-        blocks = self.block_tensor(values)
         if self.num_blocks == 1:
-            return ops.transpose(ops.matmul(blocks[0], ops.transpose(probes)))
-        return ops.matmul(blocks, probes[:, :, None])[:, :, 0]
+            column = ops.transpose(probes)
+            return ops.transpose(ops.matmul(self._matrix(values), column))
+        return ops.matmul(self.block_tensor(values), probes[:, :, None])[..., 0]
 
     def block_form(self, left, right, index, values=None):
         block = ops.take(self.block_tensor(values), index, axis=0)
@@ -85,10 +96,10 @@ class MatrixMap(LinearMap):
         right = ops.take(right, index, axis=0)
         return ops.sum(left * ops.matmul(right[None, :], block)[0])
 
-    def blocks(self, grid=None):
+    def blocks(self, grid=None, values=None):
         del grid
-        array = ops.convert_to_numpy(self.weights[0].value())
-        array = np.asarray(array, dtype="float64")
+        (weight,) = self.values() if values is None else values
+        array = np.asarray(ops.convert_to_numpy(weight), dtype="float64")
         if self.permutation is not None:
             array = array.reshape(self.split or array.shape)
             array = array.transpose(self.permutation)

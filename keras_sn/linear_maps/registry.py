@@ -108,7 +108,8 @@ def linear_maps(layer, norm="operator"):
     maps = {}
     for sublayer in walk(layer):
         for linear_map in builder_of(sublayer)(sublayer, norm):
-            maps[linear_map.path] = linear_map
+            # A layer knows better than its sublayer what a weight is for.
+            maps.setdefault(linear_map.path, linear_map)
     return maps
 
 

@@ -1,0 +1,175 @@
+"""Frequencies and taps: where the symbol of a convolution is sampled.
+
+A strided convolution is, exactly, a stride 1 convolution of the *polyphase*
+components of its input: the tap at position `q` of an axis of stride `s` acts
+on phase `q mod s`, at the distance `q div s`.
+"""
+
+import itertools
+import math
+
+import numpy as np
+
+
+def half_grid(sizes):
+    """One frequency out of each conjugate pair of a grid.
+
+    The symbol of a real kernel at `-w` is the conjugate of that at `w`, so
+    half of the grid holds all singular values.
+
+    Args:
+        sizes: Number of equispaced frequencies per axis.
+
+    Returns:
+        Integers `(frequencies, axes)`; the angle is `2 pi j / size`.
+
+    Example:
+
+    >>> from keras_sn.linear_maps.frequencies import half_grid
+    >>> half_grid((4,)).tolist()
+    [[0], [1], [2]]
+    >>> len(half_grid((8, 8)))
+    34
+    """
+    sizes = np.asarray(sizes, dtype="int64")
+    if len(sizes) == 0:
+        return np.zeros((1, 0), dtype="int64")
+    axes = np.meshgrid(*[np.arange(n) for n in sizes], indexing="ij")
+    points = np.stack([axis.ravel() for axis in axes], axis=-1)
+    opposite = (-points) % sizes
+    strides = np.cumprod(np.append(1, sizes[:0:-1]))[::-1]
+    return points[points @ strides <= opposite @ strides]
+
+
+def excess(kernel_size, grid):
+    """How far the supremum of a symbol can lie above its maximum on a grid.
+
+    For unit vectors `u`, `v` the centred `u* K^(w) v` is a trigonometric
+    polynomial of degree `d_i = (k_i - 1) / 2` in each frequency, so it falls
+    from its maximum no faster than a cosine.
+
+    Args:
+        kernel_size: Taps per axis, of the polyphase kernel.
+        grid: Frequencies per axis.
+
+    Returns:
+        `prod_i 1 / cos(pi d_i / N_i)`; `inf` unless every `N_i > k_i - 1`.
+
+    Example:
+
+    >>> from keras_sn.linear_maps.frequencies import excess
+    >>> round(excess((3, 3), (32, 32)), 4)
+    1.0097
+
+    Reference:
+
+    - Ehlich & Zeller, 1964
+    - [Pfister & Bresler, 2019](https://arxiv.org/abs/1811.01337)
+    """
+    factor = 1.0
+    for taps, size in zip(kernel_size, grid, strict=True):
+        if size <= taps - 1:
+            return math.inf
+        factor /= math.cos(math.pi * (taps - 1) / 2 / size)
+    return factor
+
+
+def training_grid(kernel_size):
+    """Frequencies per axis of the probes of a warm power iteration.
+
+    Eight, as the maximum over so few is within 2 % of the supremum for up to
+    five taps; fewer where the symbol has fewer taps, more where it has more.
+    """
+    return tuple(
+        1 if taps == 1 else 4 if taps == 2 else 8 if taps <= 5 else 2 * taps
+        for taps in kernel_size
+    )
+
+
+class TapGeometry:
+    """The taps of a kernel, by polyphase component and distance.
+
+    Args:
+        kernel_size: Taps per axis.
+        strides: Stride per axis.
+
+    Attributes:
+        phases: Number of phases per axis, of those that a tap touches.
+        polyphase_size: Taps per axis of the stride 1 kernel.
+        tap_phases: For each tap, in the order of the kernel, its phase.
+        tap_distances: For each tap, its distance, `(taps, axes)`.
+    """
+
+    def __init__(self, kernel_size, strides):
+        self.phases = tuple(
+            min(k, s) for k, s in zip(kernel_size, strides, strict=True)
+        )
+        self.polyphase_size = tuple(
+            math.ceil(k / s) for k, s in zip(kernel_size, strides, strict=True)
+        )
+        taps = list(itertools.product(*[range(k) for k in kernel_size]))
+        taps = np.array(taps, dtype="int64").reshape(len(taps), -1)
+        phase_axes = tuple((taps % np.array(strides, "int64")).T)
+        self.tap_distances = taps // np.array(strides, "int64")
+        self.tap_phases = (
+            np.ravel_multi_index(phase_axes, self.phases)
+            if phase_axes
+            else np.zeros(1, dtype="int64")
+        )
+
+    @property
+    def num_taps(self):
+        return len(self.tap_phases)
+
+    @property
+    def num_phases(self):
+        return math.prod(self.phases)
+
+    def modulation(self, grid):
+        """What spreads the phases of a probe over the taps, as real matrices.
+
+        Args:
+            grid: Frequencies per axis.
+
+        Returns:
+            Float64 `(frequencies, 2 * taps, 2 * phases)`: the complex matrix
+            `exp(-i w . distance)` where the tap has that phase, written as
+            `[[Re, -Im], [Im, Re]]`.
+        """
+        points = half_grid(grid) / np.asarray(grid, dtype="float64")
+        angles = 2 * np.pi * points @ self.tap_distances.T
+        chosen = self.tap_phases[:, None] == np.arange(self.num_phases)
+        cosines = np.cos(angles)[:, :, None] * chosen
+        sines = np.sin(angles)[:, :, None] * chosen
+        return np.block([[cosines, sines], [-sines, cosines]])
+
+    def polyphase(self, kernel):
+        """The stride 1 kernel of the polyphase components, by groups.
+
+        Args:
+            kernel: Array `(taps, inputs, groups, outputs)`.
+
+        Returns:
+            Array `(groups, *polyphase_size, phases * inputs, outputs)`.
+        """
+        _, inputs, groups, outputs = kernel.shape
+        positions = np.zeros(len(kernel), dtype="int64")
+        if self.polyphase_size:
+            positions = np.ravel_multi_index(
+                tuple(self.tap_distances.T), self.polyphase_size
+            )
+        result = np.zeros(
+            (
+                math.prod(self.polyphase_size),
+                self.num_phases,
+                inputs,
+                groups,
+                outputs,
+            ),
+            dtype=kernel.dtype,
+        )
+        result[positions, self.tap_phases] = kernel
+        result = result.transpose(3, 0, 1, 2, 4)
+        return result.reshape(
+            (groups, *self.polyphase_size, self.num_phases * inputs, outputs)
+        )

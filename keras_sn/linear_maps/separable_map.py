@@ -1,0 +1,134 @@
+"""SeparableConvolutionMap: depthwise and pointwise convolution as one map."""
+
+import numpy as np
+from keras import ops
+
+from keras_sn.linear_maps.spatial import SpatialMap
+from keras_sn.linear_maps.symbol import Symbol
+
+
+class SeparableConvolutionMap(SpatialMap):
+    """A separable convolution, of the symbol `P diag(k^_c(w))`.
+
+    The norm of the product, which the product of the two norms exceeds.
+
+    Args:
+        pointwise: The kernel `(1, ..., channels * multiplier, filters)`; it
+            is the weight to scale.
+        depthwise: The kernel `(*kernel_size, channels, multiplier)`.
+        window: `Window` of the depthwise convolution.
+        data_format: `"channels_last"` or `"channels_first"`.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_sn.linear_maps import linear_maps
+    >>> layer = keras.layers.SeparableConv2D(4, 3, name="conv")
+    >>> layer.build((None, None, None, 2))
+    >>> (separable,) = linear_maps(layer, norm="operator").values()
+    >>> [weight.path for weight in separable.weights]
+    ['conv/pointwise_kernel', 'conv/depthwise_kernel']
+    """
+
+    def __init__(self, pointwise, depthwise, window, data_format):
+        channels, self.multiplier = depthwise.shape[-2:]
+        self.filters = pointwise.shape[-1]
+        super().__init__(
+            [pointwise, depthwise], window, data_format, 1, channels
+        )
+        self.set_shapes()
+
+    def set_shapes(self):
+        size = self.spatial_size
+        self.domain_shape = self.shape(size, self.channels)
+        if size is not None:
+            size = self.window.output_size(size)
+        self.codomain_shape = self.shape(size, self.filters)
+        self.probe_shape = (2, self.num_frequencies, self.filters)
+
+    def _kernels(self, values):
+        """Pointwise matrix, and depthwise `(taps, channels, multiplier)`."""
+        pointwise, depthwise = self.values() if values is None else values
+        columns = self.channels * self.multiplier
+        pointwise = ops.reshape(pointwise, (columns, self.filters))
+        shape = (self.geometry.num_taps, self.channels, self.multiplier)
+        return pointwise, ops.reshape(depthwise, shape)
+
+    def _depthwise_kernel(self, depthwise):
+        """The depthwise kernel as a grouped one, for `keras.ops.conv`."""
+        columns = self.channels * self.multiplier
+        return ops.reshape(depthwise, (*self.window.kernel_size, 1, columns))
+
+    def matvec(self, inputs, values=None):
+        inputs = self.channels_last(inputs)
+        size = tuple(inputs.shape[1:-1])
+        pointwise, depthwise = self._kernels(values)
+        outputs = self.window.gather(
+            inputs,
+            self._depthwise_kernel(depthwise),
+            self.window.offsets(size),
+            self.window.output_size(size),
+        )
+        return self.restore_format(ops.matmul(outputs, pointwise))
+
+    def rmatvec(self, outputs, values=None):
+        outputs = self.channels_last(outputs)
+        size = self.spatial_size
+        if size is None:
+            size = self.window.input_size(tuple(outputs.shape[1:-1]))
+        pointwise, depthwise = self._kernels(values)
+        inputs = self.window.spread(
+            ops.matmul(outputs, ops.transpose(pointwise)),
+            self._depthwise_kernel(depthwise),
+            self.channels,
+            self.window.offsets(size),
+            size,
+        )
+        return self.restore_format(inputs)
+
+    def block_matvec(self, probes, values=None):
+        pointwise, depthwise = self._kernels(values)
+        outputs = self._apply_depthwise(self.modulate(probes), depthwise)
+        outputs = ops.matmul(outputs, pointwise)
+        outputs = ops.reshape(outputs, (self.num_frequencies, 2, self.filters))
+        return ops.transpose(outputs, (1, 0, 2))
+
+    def block_rmatvec(self, probes, values=None):
+        pointwise, depthwise = self._kernels(values)
+        frequencies, taps = self.num_frequencies, self.geometry.num_taps
+        probes = ops.transpose(probes, (2, 1, 0))
+        probes = ops.reshape(probes, (self.filters, 2 * frequencies))
+        inner = ops.transpose(ops.matmul(pointwise, probes))
+        inner = ops.reshape(
+            inner, (2 * frequencies, 1, self.channels, self.multiplier)
+        )
+        spread = ops.sum(inner * depthwise, axis=-1)
+        spread = ops.reshape(spread, (frequencies, 2 * taps, self.channels))
+        return self.demodulate(spread)
+
+    def block_form(self, left, right, index, values=None):
+        pointwise, depthwise = self._kernels(values)
+        left = ops.take(left, index, axis=1)
+        right = ops.take(right, index, axis=1)
+        inner = self._apply_depthwise(
+            self.modulate_one(right, index), depthwise
+        )
+        return ops.sum(left * ops.matmul(inner, pointwise))
+
+    def _apply_depthwise(self, spread, depthwise):
+        """`(..., 2 * taps, channels)` to `(n, channels * multiplier)`."""
+        spread = ops.reshape(
+            spread, (-1, self.geometry.num_taps, self.channels, 1)
+        )
+        outputs = ops.sum(spread * depthwise, axis=1)
+        return ops.reshape(outputs, (-1, self.channels * self.multiplier))
+
+    def symbol(self, values=None):
+        pointwise, depthwise = self._kernels(values)
+        pointwise = np.asarray(ops.convert_to_numpy(pointwise), "float64")
+        depthwise = np.asarray(ops.convert_to_numpy(depthwise), "float64")
+        pointwise = pointwise.reshape(
+            self.channels, self.multiplier, self.filters
+        )
+        kernel = np.einsum("tcm,cmo->tco", depthwise, pointwise, optimize=True)
+        return Symbol(self.geometry.polyphase(kernel[:, :, None, :]))

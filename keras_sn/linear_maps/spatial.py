@@ -1,0 +1,160 @@
+"""SpatialMap: what the maps of all convolutions share."""
+
+import copy
+
+import numpy as np
+from keras import ops
+
+from keras_sn.linear_maps.base import LinearMap
+from keras_sn.linear_maps.frequencies import TapGeometry
+from keras_sn.linear_maps.frequencies import half_grid
+from keras_sn.linear_maps.frequencies import training_grid
+
+
+class SpatialMap(LinearMap):
+    """Axes, sizes and probes of a convolution.
+
+    The norm of the map is the supremum over all input sizes, which is that of
+    its symbol. A probe covers the frequencies of half of a small grid, by
+    groups: block `f * groups + g`. It needs no input size, and the symbol is
+    never formed: the phases go onto the probe, and one product with the
+    kernel follows.
+
+    Args:
+        weights: The weights.
+        window: `Window` of the convolution.
+        data_format: `"channels_last"` or `"channels_first"`.
+        groups: Number of groups.
+        channels: Input channels of a group.
+
+    Attributes:
+        spatial_size: Spatial size of the input, or `None` for any.
+    """
+
+    def __init__(self, weights, window, data_format, groups, channels):
+        super().__init__(weights)
+        self.window = window
+        self.data_format = data_format
+        self.groups = groups
+        self.channels = channels
+        self.spatial_size = None
+        self.geometry = TapGeometry(window.kernel_size, window.strides)
+        self.probe_grid = training_grid(self.geometry.polyphase_size)
+        self.num_frequencies = len(half_grid(self.probe_grid))
+        self._modulation = self.geometry.modulation(self.probe_grid)
+
+    def set_shapes(self):
+        """Sets the shapes of domain and codomain for `spatial_size`."""
+        raise NotImplementedError
+
+    def symbol(self, values=None):
+        """The `Symbol` of the map, in NumPy."""
+        raise NotImplementedError
+
+    def at_size(self, spatial_size):
+        """The same map on inputs of one spatial size.
+
+        Args:
+            spatial_size: Size of the input along each spatial axis.
+
+        Returns:
+            A copy with the spatial axes of `domain_shape` and
+            `codomain_shape` filled in.
+
+        Raises:
+            ValueError: If `spatial_size` has the wrong number of axes.
+        """
+        axes = len(self.window.kernel_size)
+        if len(spatial_size) != axes:
+            raise ValueError(
+                f"`spatial_size` takes {axes} numbers, one for each spatial "
+                f"axis of {self!r}. Received: "
+                f"spatial_size={tuple(spatial_size)}"
+            )
+        fixed = copy.copy(self)
+        fixed.spatial_size = tuple(int(n) for n in spatial_size)
+        fixed.set_shapes()
+        return fixed
+
+    def shape(self, spatial, channels):
+        """Shape of one input or output in the layer's data format."""
+        if spatial is None:
+            spatial = (None,) * len(self.window.kernel_size)
+        if self.data_format == "channels_first":
+            return (channels, *spatial)
+        return (*spatial, channels)
+
+    def channels_last(self, tensor):
+        """Moves the channels of a batch to the end."""
+        if self.data_format == "channels_first":
+            return ops.moveaxis(tensor, 1, -1)
+        return tensor
+
+    def restore_format(self, tensor):
+        """Moves the channels of a batch to where the layer has them."""
+        if self.data_format == "channels_first":
+            return ops.moveaxis(tensor, -1, 1)
+        return tensor
+
+    def modulate(self, probes):
+        """Spreads input-side probes over the taps.
+
+        Args:
+            probes: Tensor `(2, F * groups, phases * channels)`.
+
+        Returns:
+            Tensor `(F, 2 * taps, groups * channels)`.
+        """
+        shape = self._spread_shape()
+        probes = ops.reshape(probes, shape)
+        probes = ops.transpose(probes, (1, 0, 3, 2, 4))
+        _, frequencies, groups, phases, channels = shape
+        probes = ops.reshape(
+            probes, (frequencies, 2 * phases, groups * channels)
+        )
+        if frequencies == 1:
+            # Every tap has a phase of its own.
+            return probes
+        modulation = ops.convert_to_tensor(self._modulation, probes.dtype)
+        return ops.matmul(modulation, probes)
+
+    def demodulate(self, spread):
+        """The adjoint of `modulate`."""
+        parts, frequencies, groups, phases, channels = self._spread_shape()
+        if frequencies > 1:
+            modulation = np.swapaxes(self._modulation, 1, 2)
+            modulation = ops.convert_to_tensor(modulation, spread.dtype)
+            spread = ops.matmul(modulation, spread)
+        spread = ops.reshape(
+            spread, (frequencies, parts, phases, groups, channels)
+        )
+        spread = ops.transpose(spread, (1, 0, 3, 2, 4))
+        return ops.reshape(
+            spread, (parts, frequencies * groups, phases * channels)
+        )
+
+    def modulate_one(self, probe, frequency):
+        """`modulate` for one block, to `(2, taps, channels)`."""
+        phases, taps = self.geometry.num_phases, self.geometry.num_taps
+        probe = ops.reshape(probe, (2 * phases, self.channels))
+        if self.num_frequencies > 1:
+            modulation = ops.convert_to_tensor(self._modulation, probe.dtype)
+            modulation = ops.take(modulation, frequency, axis=0)
+            probe = ops.matmul(modulation, probe)
+        return ops.reshape(probe, (2, taps, self.channels))
+
+    def _spread_shape(self):
+        return (
+            2,
+            self.num_frequencies,
+            self.groups,
+            self.geometry.num_phases,
+            self.channels,
+        )
+
+    def blocks(self, grid=None, values=None):
+        grid = self.probe_grid if grid is None else grid
+        return self.symbol(values).sample(grid)
+
+    def excess(self, grid=None):
+        return self.symbol().excess(self.probe_grid if grid is None else grid)
