@@ -1,6 +1,7 @@
 """SpatialMap: what the maps of all convolutions share."""
 
 import copy
+import math
 
 import numpy as np
 from keras import ops
@@ -39,7 +40,10 @@ class SpatialMap(LinearMap):
         self.channels = channels
         self.spatial_size = None
         self.geometry = TapGeometry(window.kernel_size, window.strides)
-        self.probe_grid = training_grid(self.geometry.polyphase_size)
+        self.probe_grid = training_grid(
+            self.geometry.polyphase_size,
+            math.prod(self.weights[-1].shape),
+        )
         self.num_frequencies = len(half_grid(self.probe_grid))
         self._modulation = self.geometry.modulation(self.probe_grid)
 
