@@ -8,11 +8,14 @@ import keras
 from keras import ops
 
 from keras_sn.layers.weight_override import call_with_weights
+from keras_sn.layers.weight_override import rematerializes
 from keras_sn.layers.weight_selection import select_maps
 from keras_sn.linear_maps.registry import check_norm
 from keras_sn.norms.power_iteration import cold_start
 from keras_sn.norms.power_iteration import normalization_factor
 from keras_sn.norms.power_iteration import power_iteration
+from keras_sn.norms.power_iteration import right_vectors
+from keras_sn.norms.power_iteration import sigma_of_image
 
 _MODES = ("normalize", "clip")
 # Layers linear in their input up to bias and activation: scaling the input
@@ -178,19 +181,20 @@ class SpectralNormalization(keras.layers.Wrapper):
         self.supports_masking = self.layer.supports_masking
 
     def _build_wrapped(self, *args, **kwargs):
-        if not self.layer.built:
-            self.layer.build(*args, **kwargs)
-            self.layer.built = True
-        if not self.layer.weights and args + tuple(kwargs.values()):
-            # A layer without a `build` of its own: trace it, as Keras does.
-            as_tensor = functools.partial(
-                keras.tree.map_shape_structure, keras.KerasTensor
-            )
-            names = {k.removesuffix("_shape"): v for k, v in kwargs.items()}
-            self.layer.compute_output_spec(
-                *map(as_tensor, args),
-                **{name: as_tensor(shape) for name, shape in names.items()},
-            )
+        if self.layer.built:
+            return
+        if type(self.layer).build is keras.layers.Layer.build:
+            # No `build` of its own: calling it creates its sublayers' weights.
+            self._trace_wrapped(*args, **kwargs)
+        self.layer.build(*args, **kwargs)
+        self.layer.built = True
+
+    def _trace_wrapped(self, *args, **kwargs):
+        as_tensor = functools.partial(
+            keras.tree.map_shape_structure, keras.KerasTensor
+        )
+        shapes = [*args, *kwargs.values()]
+        self.layer.compute_output_spec(*map(as_tensor, shapes))
 
     def _add_vector(self, linear_map):
         name = "vector_u"
@@ -213,6 +217,8 @@ class SpectralNormalization(keras.layers.Wrapper):
         )
 
     def call(self, *args, training=None, **kwargs):
+        if self._scaling == "dense" and len(args) == 1 and not kwargs:
+            return self._call_dense(args[0], training)
         factors = self._factors(training)
         if training is not None:
             kwargs["training"] = training
@@ -239,16 +245,43 @@ class SpectralNormalization(keras.layers.Wrapper):
         factors = []
         for linear_map, u in zip(self._maps, self._vectors, strict=True):
             values = tuple(ops.cast(v, u.dtype) for v in linear_map.values())
-            iterations = self.power_iterations if training else 1
             sigma, new_u = power_iteration(
-                linear_map, u.value, iterations, values
+                linear_map, u.value, self._iterations(training), values
             )
-            if training and self.trainable:
-                u.assign(new_u)
-            factors.append(
-                normalization_factor(sigma, self.norm_bound, self.mode)
-            )
+            factors.append(self._factor(sigma, u, new_u, training))
         return factors
+
+    def _iterations(self, training):
+        return self.power_iterations if training else 1
+
+    def _factor(self, sigma, u, new_u, training):
+        if training and self.trainable:
+            u.assign(new_u)
+        return normalization_factor(sigma, self.norm_bound, self.mode)
+
+    def _call_dense(self, inputs, training):
+        """A Dense layer, its singular vector `v` one more row of the batch.
+
+        The product with the batch then gives `v @ kernel` and its gradient as
+        well. By itself that gradient, a matrix of rank one, costs about as
+        much as a layer: it is as large as the kernel.
+        """
+        (linear_map,), (u,) = self._maps, self._vectors
+        (kernel,) = linear_map.values()
+        held = (ops.stop_gradient(kernel),)
+        right = right_vectors(
+            linear_map, u.value, self._iterations(training), held
+        )
+        inputs = ops.cast(inputs, kernel.dtype)
+        rows = ops.reshape(inputs, (-1, kernel.shape[0]))
+        images = ops.matmul(ops.concatenate([rows, right], axis=0), kernel)
+        sigma, new_u = sigma_of_image(images[-1:], u.value)
+        outputs = images[:-1] * self._factor(sigma, u, new_u, training)
+        shape = (*ops.shape(inputs)[:-1], kernel.shape[1])
+        outputs = ops.reshape(outputs, shape)
+        if self.layer.bias is not None:
+            outputs = ops.add(outputs, self.layer.bias)
+        return self.layer.activation(outputs)
 
     def _replacements(self, factors):
         return [
@@ -261,9 +294,13 @@ class SpectralNormalization(keras.layers.Wrapper):
     def _choose_scaling(self):
         """How a scalar factor reaches the weights without a copy of them."""
         # In float16 an input times 1 / sigma can overflow; a weight cannot.
-        if not self.layer.autocast or self.layer.compute_dtype == "float16":
+        if self.layer.compute_dtype == "float16":
             return "weights"
-        if type(self.layer) in _SCALES_INPUT:
+        if self._is_plain_dense():
+            # Checked here since the layer itself is not called.
+            self.input_spec = self.layer.input_spec
+            return "dense"
+        if type(self.layer) in _SCALES_INPUT and self.layer.autocast:
             return "input"
         if (
             type(self.layer) is keras.layers.Embedding
@@ -271,6 +308,17 @@ class SpectralNormalization(keras.layers.Wrapper):
         ):
             return "output"
         return "weights"
+
+    def _is_plain_dense(self):
+        """Whether all that the layer does is known: see `_call_dense`."""
+        layer = self.layer
+        return (
+            type(layer) is keras.layers.Dense
+            and layer.compute_dtype == layer.variable_dtype
+            and layer.compute_dtype in ("float32", "float64")
+            and layer.activity_regularizer is None
+            and not rematerializes(layer)
+        )
 
     def _scales_input(self, args, kwargs):
         """Whether to scale the input: where it is smaller than the weights."""

@@ -92,19 +92,24 @@ def _call_rematerialized(layer, variables, values, args, kwargs):
     structure = []
 
     def pure(*flat_tensors):
-        held = flat_tensors[: len(values)]
+        mapped = flat_tensors[: len(values)]
         rest = iter(flat_tensors[len(values) :])
         filled = [next(rest) if keras.ops.is_tensor(x) else x for x in flat]
         new_args, new_kwargs = tree.pack_sequence_as((args, kwargs), filled)
         with _without_remat(layer):
             outputs, updates, scope = _call_in_scope(
-                layer, variables, held, new_args, new_kwargs
+                layer, variables, mapped, new_args, new_kwargs
             )
         results = (outputs, updates, scope.losses)
         structure[:] = [results]
         return tuple(tree.flatten(results))
 
-    flat_results = keras.remat(pure)(*values, *tensors)
+    # Updates are assigned in place; the backward pass needs the old values.
+    held = [
+        value if variable.trainable else keras.ops.copy(value)
+        for variable, value in zip(variables, values, strict=True)
+    ]
+    flat_results = keras.remat(pure)(*held, *tensors)
     outputs, updates, losses = tree.pack_sequence_as(
         structure[0], list(flat_results)
     )

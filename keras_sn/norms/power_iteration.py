@@ -38,23 +38,34 @@ def power_iteration(linear_map, u, power_iterations=1, values=None):
     """
     values = linear_map.values() if values is None else values
     held = tuple(ops.stop_gradient(value) for value in values)
-    right, left = u, u
-    for _ in range(power_iterations - 1):
-        right = unit_or_generic(linear_map.block_rmatvec(left, held))
-        left = unit(linear_map.block_matvec(right, held))
-    right = unit_or_generic(linear_map.block_rmatvec(left, held))
+    right = right_vectors(linear_map, u, power_iterations, held)
     if linear_map.num_blocks == 1:
         # The product that gives u is also the one to differentiate.
-        image = linear_map.block_matvec(right, values)
-        left = unit(ops.stop_gradient(image))
-        sigma = ops.sum(left * image)
-    else:
-        image = linear_map.block_matvec(right, held)
-        left = unit(image)
-        norms = ops.sum(left * image, axis=_vector_axes(image))
-        sigma = linear_map.block_form(left, right, ops.argmax(norms), values)
-    finite = ops.isfinite(ops.sum(left))
-    return sigma, ops.where(finite, left, u)
+        return sigma_of_image(linear_map.block_matvec(right, values), u)
+    image = linear_map.block_matvec(right, held)
+    left = unit(image)
+    norms = ops.sum(left * image, axis=_vector_axes(image))
+    sigma = linear_map.block_form(left, right, ops.argmax(norms), values)
+    return sigma, _finite_or(left, u)
+
+
+def right_vectors(linear_map, u, power_iterations, values):
+    """The unit probes `v` at the end of the iterations from `u`."""
+    right = unit_or_generic(linear_map.block_rmatvec(u, values))
+    for _ in range(power_iterations - 1):
+        left = unit(linear_map.block_matvec(right, values))
+        right = unit_or_generic(linear_map.block_rmatvec(left, values))
+    return right
+
+
+def sigma_of_image(image, u):
+    """`(sigma, new u)` of a single block from its image `A v` of a unit `v`."""
+    left = unit(ops.stop_gradient(image))
+    return ops.sum(left * image), _finite_or(left, u)
+
+
+def _finite_or(left, u):
+    return ops.where(ops.isfinite(ops.sum(left)), left, u)
 
 
 def cold_start(linear_map, values=None, dtype="float32"):
@@ -129,8 +140,8 @@ def unit_or_generic(probes):
     """
     axes = _vector_axes(probes)
     zero = ops.all(ops.equal(probes, 0), axis=axes, keepdims=True)
-    positions = ops.arange(probes.shape[-1], dtype=probes.dtype)
-    return unit(ops.where(zero, ops.cos(positions + 1), probes))
+    positions = ops.arange(1, probes.shape[-1] + 1, dtype=probes.dtype)
+    return unit(ops.where(zero, 1 / positions, probes))
 
 
 def _vector_axes(probes):
