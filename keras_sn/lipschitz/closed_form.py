@@ -12,7 +12,7 @@ from keras_sn.lipschitz.rounding import power_of_two
 from keras_sn.lipschitz.rounding import product_upper
 
 
-def closed_form_bound(matrices, slopes, scales=()):
+def closed_form_bound(matrices, slopes, scales=(), errors=None):
     """A bound of a stack by one recursion through its layers.
 
     For `W_l f(... f(W_1 x))` with slopes of `f` in `[a, b]`, multipliers
@@ -30,6 +30,8 @@ def closed_form_bound(matrices, slopes, scales=()):
         slopes: Pairs `(a, b)`, one per activation in between.
         scales: Further diagonals to try: lists of vectors `E_i`, as from
             `best_scales`; the result is at most their rescaled bound.
+        errors: Bounds on the spectral norm of the difference between the
+            matrices that are meant and the arrays. `None`: zero.
 
     Returns:
         The bound, proved in float64.
@@ -47,11 +49,11 @@ def closed_form_bound(matrices, slopes, scales=()):
     - [Fazlyab et al., 2019](https://arxiv.org/abs/1906.04893)
     - [Xu & Sivaranjani, 2024](https://arxiv.org/abs/2404.04375)
     """
-    bound, _ = best_multipliers(matrices, slopes, scales)
+    bound, _ = best_multipliers(matrices, slopes, scales, errors)
     return bound
 
 
-def best_multipliers(matrices, slopes, scales=()):
+def best_multipliers(matrices, slopes, scales=(), errors=None):
     """The bound and the multipliers `Lambda_i` that attain it."""
     factors = [power_of_two(norm_upper(matrix)) for matrix in matrices]
     if not all(np.isfinite(factors)):
@@ -60,14 +62,23 @@ def best_multipliers(matrices, slopes, scales=()):
         return 0.0, None
     # Slopes do not change when a layer's scale moves into its activation.
     unit = [m / factor for m, factor in zip(matrices, factors, strict=True)]
+    errors = unit_errors(errors, factors)
     steepest = [max(abs(a), abs(b)) for a, b in slopes]
-    best = product_upper([*map(norm_upper, unit), *steepest]), None
+    norms = [norm_upper(m) + e for m, e in zip(unit, errors, strict=True)]
+    best = product_upper([*norms, *steepest]), None
     for candidate in _candidates(unit, scales, factors):
         multipliers = recursion_multipliers(unit, slopes, candidate)
-        bound = certify(unit, slopes, multipliers)
+        bound = certify(unit, slopes, multipliers, errors)
         if bound < best[0]:
             best = bound, multipliers
     return product_upper([best[0], *factors]), best[1]
+
+
+def unit_errors(errors, factors):
+    """The errors of matrices that were divided by their factors."""
+    if errors is None:
+        return [0.0] * len(factors)
+    return [e / factor for e, factor in zip(errors, factors, strict=True)]
 
 
 def recursion_multipliers(matrices, slopes, diagonal):
@@ -115,7 +126,7 @@ def eliminate(inner, matrix, multiplier, a, b):
     return (left + left.T) / 2, back
 
 
-def certify(matrices, slopes, multipliers):
+def certify(matrices, slopes, multipliers, errors=None):
     """The bound that given multipliers prove, rounding included.
 
     Each step replaces `X_i` by a slightly smaller explicit matrix, and proves
@@ -127,16 +138,17 @@ def certify(matrices, slopes, multipliers):
         The bound; `inf` if the multipliers prove nothing.
     """
     inner = np.eye(matrices[0].shape[1])
-    for matrix, multiplier, (a, b) in zip(
-        matrices, multipliers, slopes, strict=False
+    errors = [0.0] * len(matrices) if errors is None else errors
+    for matrix, multiplier, (a, b), error in zip(
+        matrices, multipliers, slopes, errors, strict=False
     ):
-        inner = _proved_step(inner, matrix, multiplier, a, b)
+        inner = _proved_step(inner, matrix, multiplier, a, b, error)
         if inner is None:
             return math.inf
-    return _proved_norm(inner, matrices[-1])
+    return _proved_norm(inner, matrices[-1], errors[-1])
 
 
-def _proved_step(inner, matrix, multiplier, a, b):
+def _proved_step(inner, matrix, multiplier, a, b, matrix_error):
     if not np.all(np.isfinite(multiplier)) or np.any(multiplier <= 0):
         return None
     try:
@@ -149,22 +161,35 @@ def _proved_step(inner, matrix, multiplier, a, b):
     if np.any(np.diagonal(corner) <= 0):
         return None
     slack = 64 * EPS * (sum(matrix.shape) + 8) ** 2
-    for _ in range(6):
+    for _ in range(10):
         lower = exact - slack * np.diag(multiplier)
         rest = np.diag(multiplier) - lower
         side = -(a + b) / 2 * weighted
         block, d = _unit_diagonal(corner, side, rest)
         # Rounding in the products that make up the blocks.
-        error = (len(matrix) + 6) * EPS * np.sum(
-            d[: len(squares)] ** 2 * squares
-        ) + 6 * EPS * len(block)
+        before, after = d[: len(squares)], d[len(squares) :]
+        error = (len(matrix) + 6) * EPS * np.sum(before**2 * squares)
+        error += EPS * np.max(after**2 * multiplier) + 6 * EPS * len(block)
+        error += _perturbation(
+            matrix_error, weighted, multiplier, a, b, before.max(), after
+        )
         if is_positive_definite(block, error):
             return lower
         slack *= 8
     return None
 
 
-def _proved_norm(inner, matrix):
+def _perturbation(error, weighted, multiplier, a, b, before, after):
+    """What an error in the matrix can change in the scaled block."""
+    if error == 0:
+        return 0.0
+    side = abs(a + b) / 2 * np.max(after * multiplier) * before * error
+    corner = 2 * np.linalg.norm(weighted) * error
+    corner += np.max(multiplier) * error**2
+    return 1.001 * (side + abs(a * b) * before**2 * corner)
+
+
+def _proved_norm(inner, matrix, matrix_error):
     if np.any(np.diagonal(inner) <= 0):
         return math.inf
     try:
@@ -177,8 +202,10 @@ def _proved_norm(inner, matrix):
     slack = 16 * EPS * (sum(matrix.shape) + 8) ** 2
     for _ in range(8):
         corner = square * (1 + slack)
-        block, _ = _unit_diagonal(inner, matrix, corner * np.eye(len(matrix)))
-        if is_positive_definite(block, 4 * EPS * len(block)):
+        block, d = _unit_diagonal(inner, matrix, corner * np.eye(len(matrix)))
+        size = len(inner)
+        error = d[:size].max() * d[size:].max() * matrix_error
+        if is_positive_definite(block, error + 4 * EPS * len(block)):
             return float(np.sqrt(corner) * (1 + 2 * EPS))
         slack *= 8
     return math.inf
@@ -200,8 +227,8 @@ def _candidates(matrices, scales, factors):
         np.linalg.norm(matrices[i + 1], axis=0),
     )
     if len(matrices) > 1:
-        moduli = balanced(matrices)
-        yield lambda i, spread: moduli[i] ** -2.0
+        scales_of_moduli = balanced([np.abs(matrix) for matrix in matrices])
+        yield lambda i, spread: scales_of_moduli[i] ** -2.0
     for given in scales:
         # The scales belong to the matrices before their factors were taken.
         total = np.cumprod(factors)

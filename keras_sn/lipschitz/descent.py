@@ -43,7 +43,7 @@ def minimize(
     for step in range(iterations):
         direction = _direction(gradient, pairs)
         slope = direction @ gradient
-        if not slope < 0 or _late(deadline):
+        if not (slope < 0 and np.isfinite(slope)) or _late(deadline):
             break
         found = _backtrack(function, point, value, direction, slope, deadline)
         if found is None:
@@ -79,7 +79,7 @@ def _direction(gradient, pairs):
         moved, turned = pairs[-1]
         direction = direction * ((moved @ turned) / (turned @ turned))
     else:
-        direction = direction * min(1.0, 1.0 / np.linalg.norm(gradient))
+        direction = direction * min(1.0, 1.0 / max(np.linalg.norm(gradient), 1e-300))
     for (moved, turned), weight in zip(pairs, reversed(weights), strict=True):
         correction = (turned @ direction) / (moved @ turned)
         direction = direction + (weight - correction) * moved

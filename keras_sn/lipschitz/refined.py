@@ -7,6 +7,7 @@ import numpy as np
 from keras_sn.lipschitz.closed_form import best_multipliers
 from keras_sn.lipschitz.closed_form import certify
 from keras_sn.lipschitz.closed_form import eliminate
+from keras_sn.lipschitz.closed_form import unit_errors
 from keras_sn.lipschitz.descent import minimize
 from keras_sn.lipschitz.rounding import norm_upper
 from keras_sn.lipschitz.rounding import power_of_two
@@ -14,7 +15,13 @@ from keras_sn.lipschitz.rounding import product_upper
 
 
 def refined_bound(
-    matrices, slopes, scales=(), iterations=300, time_limit=30.0, progress=None
+    matrices,
+    slopes,
+    scales=(),
+    errors=None,
+    iterations=300,
+    time_limit=60.0,
+    progress=None,
 ):
     """The closed-form bound, its multipliers improved by descent.
 
@@ -26,6 +33,7 @@ def refined_bound(
             order they are applied.
         slopes: Pairs `(a, b)`, one per activation in between.
         scales: As for `closed_form_bound`.
+        errors: As for `closed_form_bound`.
         iterations: Largest number of descent steps.
         time_limit: Seconds after which to stop.
         progress: Called with `(step, iterations, bound)` after each step.
@@ -38,7 +46,7 @@ def refined_bound(
     - [Fazlyab et al., 2019](https://arxiv.org/abs/1906.04893)
     """
     deadline = time.monotonic() + time_limit
-    closed, multipliers = best_multipliers(matrices, slopes, scales)
+    closed, multipliers = best_multipliers(matrices, slopes, scales, errors)
     if multipliers is None:
         return closed
     factors = [power_of_two(norm_upper(matrix)) for matrix in matrices]
@@ -62,7 +70,9 @@ def refined_bound(
         on_step=on_step,
     )
     improved = [np.exp(part) for part in np.split(logs, sizes)]
-    bound = product_upper([certify(unit, slopes, improved), *factors])
+    errors = unit_errors(errors, factors)
+    proved = certify(unit, slopes, improved, errors)
+    bound = product_upper([proved, *factors])
     return min(closed, bound)
 
 

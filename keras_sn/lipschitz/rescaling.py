@@ -1,9 +1,11 @@
 """Diagonal rescaling of a stack of matrices with activations in between."""
 
+import math
+
 import numpy as np
 
 from keras_sn.lipschitz.descent import minimize
-from keras_sn.lipschitz.rounding import norm_upper
+from keras_sn.lipschitz.linear_pieces import Matrix
 from keras_sn.lipschitz.rounding import product_upper
 
 
@@ -33,52 +35,67 @@ def rescaled_bound(matrices, slopes, deadline=None):
     >>> round(rescaled_bound([first, second], [(0, 1)]), 6)
     4.0
     """
-    scales = best_scales(matrices, deadline=deadline)
+    pieces = [Matrix(matrix) for matrix in matrices]
     steepest = [max(abs(a), abs(b)) for a, b in slopes]
-    plain = [norm_upper(matrix) for matrix in matrices]
-    rescaled = [norm_upper(matrix) for matrix in apply(matrices, scales)]
-    # Rounding of the two scalings of each entry.
-    best = min(product_upper(plain), product_upper(rescaled) * (1 + 1e-14))
-    return product_upper([best, *steepest])
+    return product_upper([rescaled_product(pieces, deadline), *steepest])
 
 
-def best_scales(matrices, deadline=None):
+def rescaled_product(pieces, deadline=None, iterations=100):
+    """The product of the norms of linear pieces, minimised over rescalings.
+
+    Args:
+        pieces: List of `LinearPiece`; the outputs of each are the inputs of
+            the next, and what lies between acts on each channel alone.
+        deadline: Value of `time.monotonic()` at which to stop improving.
+        iterations: Largest number of descent steps.
+
+    Returns:
+        The bound, proved, at most the plain product.
+    """
+    plain = product_upper([piece.constant for piece in pieces])
+    if len(pieces) < 2 or plain in (0.0, math.inf):
+        return plain
+    scales = best_scales(pieces, deadline, iterations)
+    rescaled = [piece.constant for piece in rescale(pieces, scales)]
+    return min(plain, product_upper(rescaled))
+
+
+def best_scales(pieces, deadline=None, iterations=100):
     """The vectors `E_1 ... E_{l-1}` that minimise the product of norms.
 
     The derivative of `log |E_i W_i E_{i-1}^-1|` with respect to `log E_i` is
     the squared left singular vector, to `log E_{i-1}` minus the squared right
     one.
     """
-    sizes = [matrix.shape[0] for matrix in matrices[:-1]]
+    sizes = [piece.outputs for piece in pieces[:-1]]
     if not sizes:
         return []
-    # Stationary points of a single entry each: a balanced start.
     splits = np.cumsum(sizes)[:-1]
 
     def objective(logs):
         scales = [np.exp(part) for part in np.split(logs, splits)]
         value, gradient = 0.0, [np.zeros(size) for size in sizes]
-        for i, matrix in enumerate(apply(matrices, scales)):
-            norm, left, right = top_triplet(matrix)
+        for i, piece in enumerate(rescale(pieces, scales)):
+            norm, outputs, inputs = piece.top()
             if norm == 0:
-                return -np.inf, None
+                return math.inf, None
             value += np.log(norm)
             if i < len(sizes):
-                gradient[i] += left**2
+                gradient[i] += outputs
             if i > 0:
-                gradient[i - 1] -= right**2
+                gradient[i - 1] -= inputs
         return value, np.concatenate(gradient)
 
-    starts = [np.zeros(sum(sizes)), np.log(np.concatenate(balanced(matrices)))]
-    results = [
-        minimize(objective, start, iterations=100, deadline=deadline)
-        for start in starts
-    ]
-    logs = min(results, key=lambda result: result[1])[0]
+    moduli = [piece.moduli() for piece in pieces]
+    starts = [np.zeros(sum(sizes)), np.log(np.concatenate(balanced(moduli)))]
+    start = min(starts, key=lambda logs: objective(logs)[0])
+    logs, _ = minimize(
+        objective, start, iterations=iterations, deadline=deadline
+    )
     return [np.exp(part) for part in np.split(logs, splits)]
 
 
-def balanced(matrices):
+def balanced(moduli):
     """Scales that are optimal for the moduli of the entries.
 
     For matrices without negative entries the optimum is known: with `l` and
@@ -86,8 +103,7 @@ def balanced(matrices):
     the units, `E = sqrt(r / l)` makes the product of norms equal to the norm
     of the product. For others it is a good start.
     """
-    moduli = [np.abs(matrix) for matrix in matrices]
-    vector = np.ones(matrices[0].shape[1])
+    vector = np.ones(moduli[0].shape[1])
     for _ in range(20):
         before = _passes(moduli, vector)
         behind = _passes([m.T for m in reversed(moduli)], before[-1])
@@ -99,29 +115,13 @@ def balanced(matrices):
     ]
 
 
-def apply(matrices, scales):
-    """The matrices `E_i W_i E_{i-1}^-1`."""
-    rescaled = []
-    for i, matrix in enumerate(matrices):
-        if i < len(scales):
-            matrix = scales[i][:, None] * matrix
-        if i > 0:
-            matrix = matrix / scales[i - 1][None, :]
-        rescaled.append(matrix)
-    return rescaled
-
-
-def top_triplet(matrix):
-    """Largest singular value with its left and right singular vector."""
-    wide = matrix.shape[0] <= matrix.shape[1]
-    gram = matrix @ matrix.T if wide else matrix.T @ matrix
-    values, vectors = np.linalg.eigh(gram)
-    norm, vector = np.sqrt(max(values[-1], 0.0)), vectors[:, -1]
-    if norm == 0:
-        return 0.0, np.zeros(matrix.shape[0]), np.zeros(matrix.shape[1])
-    if wide:
-        return norm, vector, matrix.T @ vector / norm
-    return norm, matrix @ vector / norm, vector
+def rescale(pieces, scales):
+    """The pieces `E_i W_i E_{i-1}^-1`."""
+    outs = [*scales, None]
+    ins = [None, *[1 / scale for scale in scales]]
+    return [
+        piece.scaled(o, i) for piece, o, i in zip(pieces, outs, ins, strict=True)
+    ]
 
 
 def _passes(matrices, vector):

@@ -104,7 +104,10 @@ def power_of_two(number):
 
 def product_upper(factors):
     """An upper bound of a product of non-negative numbers, 0 * inf = inf."""
-    factors = [float(factor) for factor in factors]
+    # Ones take no rounding.
+    factors = [float(factor) for factor in factors if factor != 1]
     if any(np.isnan(f) or np.isinf(f) for f in factors):
         return np.inf
+    if len(factors) < 2:
+        return float(np.prod(factors))
     return float(np.prod(factors) * (1 + 2 * len(factors) * EPS))

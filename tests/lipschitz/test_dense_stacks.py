@@ -54,9 +54,7 @@ def lipsdp():
     if not path.exists():
         pytest.skip(f"LipSDP's example weights are not at {path}")
     loadmat = pytest.importorskip("scipy.io").loadmat
-    return [
-        np.asarray(m, "float64") for m in loadmat(path)["weights"].ravel()
-    ]
+    return [np.asarray(m, "float64") for m in loadmat(path)["weights"].ravel()]
 
 
 def test_lipsdp_example_product(lipsdp):

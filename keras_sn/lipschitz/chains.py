@@ -1,0 +1,238 @@
+"""Chains: what follows one another without a branch, bounded together."""
+
+import dataclasses
+import math
+import time
+
+from keras_sn.lipschitz.chain_folding import fold
+from keras_sn.lipschitz.closed_form import closed_form_bound
+from keras_sn.lipschitz.linear_pieces import Diagonal
+from keras_sn.lipschitz.linear_pieces import Kernel
+from keras_sn.lipschitz.linear_pieces import LinearPiece
+from keras_sn.lipschitz.linear_pieces import Matrix
+from keras_sn.lipschitz.pieces import EXACT
+from keras_sn.lipschitz.pieces import NONE
+from keras_sn.lipschitz.pieces import UPPER
+from keras_sn.lipschitz.pieces import Slope
+from keras_sn.lipschitz.refined import refined_bound
+from keras_sn.lipschitz.rescaling import best_scales
+from keras_sn.lipschitz.rescaling import rescaled_product
+from keras_sn.lipschitz.rounding import product_upper
+
+METHODS = ("product", "folded", "rescaled", "closed_form", "refined")
+# Multiply-adds of a kernel from which each evaluation takes about a second.
+_LARGE_KERNEL = 9 * 128 * 256
+
+
+@dataclasses.dataclass
+class Row:
+    """A line of a report: a layer, or layers that were bounded together."""
+
+    name: str
+    constant: float
+    guarantee: str
+    source: str
+    reason: str | None = None
+
+
+class Effort:
+    """How much work a method may put into a chain.
+
+    Args:
+        method: One of `METHODS` or `"auto"`.
+        time_limit: Seconds for all chains together.
+        progress: Called with `(step, steps, bound)` while refining.
+    """
+
+    def __init__(self, method, time_limit, progress=None):
+        self.method = method
+        self.deadline = time.monotonic() + time_limit
+        self.progress = progress
+
+    @property
+    def remaining(self):
+        return max(self.deadline - time.monotonic(), 0.0)
+
+    def allows(self, method, work=0):
+        """Whether a method is asked for, or affordable under `"auto"`."""
+        if self.method != "auto":
+            return METHODS.index(method) <= METHODS.index(self.method)
+        # Refinement takes hundreds of recursions.
+        return method != "refined" or work <= 3e7
+
+
+def rows_of(links, effort):
+    """The rows of a chain, whose constants multiply to its bound.
+
+    Args:
+        links: List of `Link`, in the order they are applied.
+        effort: The `Effort`.
+
+    Returns:
+        List of `Row`.
+    """
+    if effort.method == "product":
+        return layer_rows(links)
+    folded = fold(links)
+    if any(math.isinf(link.piece.constant) for link in folded):
+        return layer_rows(folded)
+    if not effort.allows("rescaled"):
+        return layer_rows(folded)
+    rows, position = [], 0
+    while position < len(folded):
+        run = run_at(folded, position)
+        if len(run) > 1:
+            rows.extend(_joint_rows(run, effort))
+        else:
+            rows.extend(layer_rows(run))
+        position += len(run)
+    return rows
+
+
+def layer_rows(links):
+    """One row per layer or folded group, each bounded on its own."""
+    rows, grouped = [], {}
+    for link in links:
+        grouped.setdefault(link.name, []).append(link.piece)
+    for name, pieces in grouped.items():
+        constants = [piece.constant for piece in pieces]
+        exact = len([p for p in pieces if p.constant != 1]) <= 1 and all(
+            piece.guarantee == EXACT for piece in pieces
+        )
+        infinite = any(math.isinf(constant) for constant in constants)
+        guarantee = NONE if infinite else EXACT if exact else UPPER
+        reasons = [piece.reason for piece in pieces if piece.reason]
+        if infinite and not reasons:
+            reasons = ["Its weights are not finite."]
+        rows.append(
+            Row(
+                name,
+                product_upper(constants) if len(pieces) > 1 else constants[0],
+                guarantee,
+                "; ".join(dict.fromkeys(piece.source for piece in pieces)),
+                reasons[0] if reasons else None,
+            )
+        )
+    return rows
+
+
+def run_at(links, start):
+    """The links from `start` on that scales of channels pass through.
+
+    Linear pieces with channelwise pieces in between; it ends with a linear
+    one, or is the single link at `start`.
+    """
+    first = links[start].piece
+    if not isinstance(first, LinearPiece):
+        return links[start : start + 1]
+    end, axis, channels = start + 1, first.output_axis, first.outputs
+    for position in range(start + 1, len(links)):
+        piece = links[position].piece
+        if isinstance(piece, LinearPiece):
+            if piece.axis != axis or piece.inputs != channels:
+                break
+            channels, end = piece.outputs, position + 1
+            axis = piece.output_axis
+        elif not piece.channelwise:
+            break
+        elif piece.axes is not None:
+            if piece.axes[0] != axis:
+                break
+            axis = piece.axes[1]
+    return links[start:end]
+
+
+def _joint_rows(run, effort):
+    """The best of: one by one, rescaled, and dense stacks on their own."""
+    rows = layer_rows(run)
+    options = [rows, [_rescaled_row(run, effort)]]
+    if effort.allows("closed_form"):
+        dense = _dense_start(run)
+        if len(run) - dense > 1:
+            head, tail = run[:dense], run[dense:]
+            before = layer_rows(head)
+            if sum(isinstance(x.piece, LinearPiece) for x in head) > 1:
+                inner = [x for x in head]
+                while not isinstance(inner[-1].piece, LinearPiece):
+                    inner.pop()
+                rest = layer_rows(head[len(inner) :])
+                before = [_rescaled_row(inner, effort), *rest]
+            options.append([*before, _dense_row(tail, effort)])
+    return min(
+        options, key=lambda rows: product_upper([row.constant for row in rows])
+    )
+
+
+def _rescaled_row(run, effort):
+    linear = [x.piece for x in run if isinstance(x.piece, LinearPiece)]
+    others = [x.piece.constant for x in run if x.piece not in linear]
+    bound = rescaled_product(
+        linear, effort.deadline, iterations=_iterations(linear)
+    )
+    name = " + ".join(dict.fromkeys(n for x in run for n in x.names))
+    return Row(
+        name,
+        product_upper([bound, *others]),
+        UPPER,
+        "product of norms, channels rescaled",
+    )
+
+
+def _iterations(pieces):
+    large = any(
+        isinstance(piece, Kernel) and piece.array.size > _LARGE_KERNEL
+        for piece in pieces
+    )
+    return 4 if large else 60
+
+
+def _dense_start(run):
+    """Where the matrices with nothing but activations in between begin."""
+    start = len(run)
+    while start > 0:
+        piece = run[start - 1].piece
+        if not isinstance(piece, (Matrix, Diagonal, Slope)):
+            break
+        start -= 1
+        if getattr(piece, "channel_of", None) is not None:
+            break
+    while start < len(run) and isinstance(run[start].piece, Slope):
+        start += 1
+    return start
+
+
+def _dense_row(run, effort):
+    pieces = [_as_matrix(x.piece) for x in run[::2]]
+    slopes = [_proper(x.piece) for x in run[1::2]]
+    matrices = [piece.array for piece in pieces]
+    errors = [piece.error for piece in pieces]
+    plain = [Matrix(matrix) for matrix in matrices]
+    scales = [best_scales(plain, effort.deadline, iterations=60)]
+    work = sum(max(matrix.shape) ** 3 for matrix in matrices)
+    if effort.allows("refined", work):
+        bound = refined_bound(
+            matrices,
+            slopes,
+            scales,
+            errors,
+            time_limit=effort.remaining,
+            progress=effort.progress,
+        )
+        source = "LipSDP-Neuron by descent"
+    else:
+        bound = closed_form_bound(matrices, slopes, scales, errors)
+        source = "closed-form LipSDP certificate"
+    name = " + ".join(dict.fromkeys(n for x in run for n in x.names))
+    return Row(name, bound, UPPER, source)
+
+
+def _as_matrix(piece):
+    return piece.matrix() if isinstance(piece, Diagonal) else piece
+
+
+def _proper(slope):
+    """The interval of slopes, widened if it is a single number."""
+    margin = 1e-9 * slope.constant + 1e-300
+    if slope.high - slope.low < margin:
+        return slope.low - margin, slope.high + margin
+    return slope.low, slope.high

@@ -1,0 +1,215 @@
+"""Rules of the activations: functions, and layers that are nothing else."""
+
+import math
+
+import keras
+import numpy as np
+from keras import activations
+from keras import ops
+
+from keras_sn.lipschitz.pieces import UPPER
+from keras_sn.lipschitz.pieces import Identity
+from keras_sn.lipschitz.pieces import Piece
+from keras_sn.lipschitz.pieces import Slope
+from keras_sn.lipschitz.pieces import unbounded
+from keras_sn.lipschitz.rules.registry import REGISTER
+from keras_sn.lipschitz.rules.registry import Call
+from keras_sn.lipschitz.rules.registry import as_pieces
+from keras_sn.lipschitz.rules.registry import function_rule
+from keras_sn.lipschitz.rules.registry import pieces_of
+from keras_sn.lipschitz.rules.registry import refuse
+from keras_sn.lipschitz.rules.registry import register_rule
+
+# Infimum and supremum of the derivative, rounded outwards.
+GELU = (-0.1289041452, 1.1289041452)
+GELU_TANH = (-0.1289930687, 1.1289930687)
+SILU = (-0.0998393202, 1.0998393202)
+MISH = (-0.1125261224, 1.0884981613)
+SELU = 1.7580993409
+
+_SLOPES = {
+    "relu": (0, 1),
+    "relu6": (0, 1),
+    "tanh": (0, 1),
+    "hard_tanh": (0, 1),
+    "softsign": (0, 1),
+    "softplus": (0, 1),
+    "celu": (0, 1),
+    "elu": (0, 1),
+    "log_sigmoid": (0, 1),
+    "soft_shrink": (0, 1),
+    "tanh_shrink": (0, 1),
+    "sparse_plus": (0, 1),
+    "squareplus": (0, 1),
+    "linear": (1, 1),
+    "leaky_relu": (0.2, 1),
+    "selu": (0, SELU),
+    "gelu": GELU,
+    "silu": SILU,
+    "swish": SILU,
+    "mish": MISH,
+    "hard_silu": (-0.5, 1.5),
+    "hard_swish": (-0.5, 1.5),
+    "sigmoid": (0, 0.25),
+    "hard_sigmoid": (0, 1 / 6),
+    "sparse_sigmoid": (0, 0.5),
+}
+
+
+def _register_slopes(name, low, high):
+    formula = f"{max(abs(low), abs(high)):.10g}"
+    note = f"derivative in [{low:.10g}, {high:.10g}]"
+
+    # 1/6 is not a float64; the next larger one bounds it.
+    piece = Slope(low, np.nextafter(high, 2) if high == 1 / 6 else high, name)
+    if name == "linear":
+        piece = Identity("linear")
+    register_rule(getattr(activations, name), formula, note)(
+        lambda function, call: piece
+    )
+
+
+for _name, (_low, _high) in _SLOPES.items():
+    _register_slopes(_name, _low, _high)
+
+refuse(
+    activations.exponential,
+    "The derivative of exponential is unbounded.",
+    "Use softplus, or exponential after a bounded activation.",
+)
+refuse(
+    activations.glu,
+    "A gated linear unit multiplies two halves of its input, so its "
+    "derivative grows with the input.",
+    "Bound the input, or use a 1-Lipschitz activation such as relu.",
+)
+refuse(
+    activations.hard_shrink,
+    "hard_shrink jumps at its threshold.",
+    "Use soft_shrink, which is continuous.",
+)
+refuse(
+    activations.threshold,
+    "threshold jumps from its default value to the threshold.",
+    "Use relu, which is continuous.",
+)
+
+
+@register_rule(activations.softmax, "1/2", "Jacobian diag(p) - p p^T")
+def softmax_function(function, call):
+    return Piece(0.5, "softmax: 1/2")
+
+
+@register_rule(
+    activations.log_softmax, "sqrt(n)", "Jacobian I - 1 p^T, p at a vertex"
+)
+def log_softmax(function, call):
+    size = None if call.shape is None else call.shape[-1]
+    if size is None:
+        return unbounded("log_softmax over an axis of unknown size.")
+    return Piece(math.sqrt(size) if size > 1 else 0.0, "log_softmax: sqrt(n)")
+
+
+@register_rule(
+    activations.sparsemax,
+    "1",
+    "projection onto the simplex; inf where Keras computes something else",
+)
+def sparsemax(function, call):
+    # Keras 3.15 subtracts the sum of all partial sums in place of the last
+    # one, and jumps where an entry joins the support.
+    probe = np.array([[1.0, 0.2, 0.1, -3.0, 0.5]], "float32")
+    found = ops.convert_to_numpy(function(probe))
+    if np.allclose(found, [[0.75, 0.0, 0.0, 0.0, 0.25]], atol=1e-6):
+        return Piece(1.0, "sparsemax: a projection")
+    return unbounded(
+        f"sparsemax of Keras {keras.__version__} is not the projection onto "
+        "the simplex, and is not continuous.",
+        "Use softmax, or your own projection with a registered rule.",
+    )
+
+
+def activation_pieces(activation, call):
+    """The pieces of an activation, as layers hold it.
+
+    Args:
+        activation: `None`, a function, or a layer.
+        call: The `Call` of the layer, its shape that of the activation.
+
+    Returns:
+        List of pieces.
+    """
+    if activation is None or activation is activations.linear:
+        return []
+    if isinstance(activation, keras.layers.Layer):
+        return pieces_of(activation, call)
+    rule = function_rule(activation)
+    name = getattr(activation, "__name__", repr(activation))
+    if rule is None:
+        return [
+            unbounded(f"No rule is known for the activation {name}.", REGISTER)
+        ]
+    return as_pieces(rule.function(activation, call), rule, name, call)
+
+
+@register_rule(keras.layers.Activation, "that of the activation")
+def activation_layer(layer, call):
+    return activation_pieces(layer.activation, call) or [Identity("linear")]
+
+
+def relu_slopes(negative_slope=0.0, max_value=None, threshold=0.0):
+    """The piece of `keras.activations.relu` with all its arguments."""
+    if threshold != 0:
+        return unbounded(
+            f"relu with threshold={threshold} jumps there.",
+            "Use threshold=0 and a bias.",
+        )
+    slopes = [1.0, float(negative_slope)]
+    if max_value is not None:
+        slopes.append(0.0)
+    return Slope(min(slopes), max(slopes), "relu: max(1, |slope|)")
+
+
+@register_rule(
+    keras.layers.ReLU,
+    "max(1, |negative_slope|)",
+    "inf with threshold != 0, where it jumps",
+)
+def relu(layer, call):
+    return relu_slopes(layer.negative_slope, layer.max_value, layer.threshold)
+
+
+@register_rule(keras.layers.LeakyReLU, "max(1, |negative_slope|)")
+def leaky_relu(layer, call):
+    return relu_slopes(layer.negative_slope)
+
+
+@register_rule(keras.layers.ELU, "max(1, |alpha|)")
+def elu(layer, call):
+    alpha = float(layer.alpha)
+    return Slope(min(0.0, alpha), max(1.0, alpha), "elu: max(1, |alpha|)")
+
+
+@register_rule(keras.layers.PReLU, "max(1, max|alpha|)")
+def prelu(layer, call):
+    alpha = call.weight(layer, "alpha")
+    low = min(1.0, float(alpha.min(initial=1.0)))
+    high = max(1.0, float(alpha.max(initial=1.0)))
+    return Slope(low, high, "PReLU: max(1, max|alpha|)")
+
+
+@register_rule(keras.layers.Softmax, "1/2", "over each set of axes")
+def softmax(layer, call):
+    if call.arguments.get("mask") is not None:
+        # With a mask it is a softmax over fewer numbers.
+        return Piece(0.5, "softmax: 1/2", UPPER)
+    return Piece(0.5, "softmax: 1/2")
+
+
+def scalar_slopes(name):
+    """The piece of an activation by its name, or `None`."""
+    if name in _SLOPES:
+        return activation_pieces(getattr(activations, name), Call()) or [
+            Identity("linear")
+        ]
+    return None

@@ -1,0 +1,52 @@
+"""Rules of the layers that merge several inputs."""
+
+import keras
+
+from keras_sn.lipschitz.pieces import Merge
+from keras_sn.lipschitz.pieces import repetitions
+from keras_sn.lipschitz.pieces import unbounded
+from keras_sn.lipschitz.rules.registry import refuse
+from keras_sn.lipschitz.rules.registry import register_rule
+
+
+@register_rule(keras.layers.Add, "sum of the branches")
+@register_rule(keras.layers.Subtract, "sum of the branches")
+def add(layer, call):
+    return elementwise("sum", "sum of the branches", call)
+
+
+@register_rule(keras.layers.Average, "sum of the branches / n")
+def average(layer, call):
+    count = len(call.shapes) if call.shapes else 1
+    return elementwise("sum", "sum of the branches / n", call, 1 / count)
+
+
+@register_rule(keras.layers.Maximum, "root of the sum of squares")
+@register_rule(keras.layers.Minimum, "root of the sum of squares")
+def extremum(layer, call):
+    return elementwise("stack", "root of the sum of squares", call)
+
+
+@register_rule(keras.layers.Concatenate, "root of the sum of squares")
+def concatenate(layer, call):
+    return Merge("stack", "root of the sum of squares")
+
+
+def elementwise(kind, source, call, scale=1.0):
+    """The merge of inputs that broadcasting makes equal in shape."""
+    factors = repetitions(call.shapes, call.output_shape)
+    if factors is None:
+        return unbounded(
+            "Inputs of different shapes are broadcast over an open axis.",
+            "Fix the shapes in `keras.Input`.",
+        )
+    return Merge(kind, source, [scale * factor for factor in factors])
+
+
+_PRODUCT = "A product of two inputs has a slope that grows with the inputs."
+_BOUND_BOTH = (
+    "Bound the factors (sigmoid, tanh) and register a rule for the gate as a "
+    "layer, or use Add."
+)
+refuse(keras.layers.Multiply, _PRODUCT, _BOUND_BOTH)
+refuse(keras.layers.Dot, _PRODUCT, _BOUND_BOTH)
