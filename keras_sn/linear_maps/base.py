@@ -3,6 +3,8 @@
 import abc
 import math
 
+from keras_sn.linear_maps.symbol import Symbol
+
 
 class LinearMap(abc.ABC):
     """The linear map that one or more weights of a layer define.
@@ -103,6 +105,28 @@ class LinearMap(abc.ABC):
         Returns:
             NumPy array `(blocks, rows, columns)`, float64 or complex128.
         """
+
+    @abc.abstractmethod
+    def block_tensor(self, values=None, grid=None):
+        """The blocks as a tensor of real matrices, differentiable.
+
+        Args:
+            values: The weights.
+            grid: Number of frequencies per spatial axis.
+
+        Returns:
+            Tensor `(blocks, rows, columns)`, with `[[Re, -Im], [Im, Re]]` for
+            a complex block, which has each singular value twice.
+        """
+
+    def multiplicity(self, grid=None):
+        """How often `block_tensor(grid=grid)` has each singular value."""
+        del grid
+        return 1
+
+    def symbol(self, values=None):
+        """The blocks of all frequencies, as a `Symbol`, in NumPy."""
+        return Symbol(self.blocks(values=values))
 
     def excess(self, grid=None):
         """Factor by which the norm can exceed the largest of `blocks(grid)`.

@@ -155,13 +155,19 @@ class ConvolutionMap(SpatialMap):
             matrix = ops.take(matrix, index % self.groups, axis=0)
         return ops.sum(left * ops.matmul(spread, matrix))
 
+    def tap_tensor(self, values=None):
+        (kernel,) = self.values() if values is None else values
+        return ops.reshape(kernel, self._tap_shape())
+
     def symbol(self, values=None):
         (kernel,) = self.values() if values is None else values
         kernel = np.asarray(ops.convert_to_numpy(kernel), dtype="float64")
-        kernel = kernel.reshape(
-            self.geometry.num_taps, self.channels, self.groups, self.filters
-        )
+        kernel = kernel.reshape(self._tap_shape())
         return Symbol(self.geometry.polyphase(kernel))
+
+    def _tap_shape(self):
+        taps = self.geometry.num_taps
+        return (taps, self.channels, self.groups, self.filters)
 
 
 class TransposedConvolutionMap(SpatialMap):
@@ -274,6 +280,10 @@ class TransposedConvolutionMap(SpatialMap):
         return self.adjoint.block_form(
             right, left, index, values or self.values()
         )
+
+    def block_tensor(self, values=None, grid=None):
+        blocks = self.adjoint.block_tensor(values or self.values(), grid)
+        return ops.transpose(blocks, (0, 2, 1))
 
     def symbol(self, values=None):
         return self.adjoint.symbol(values or self.values()).adjoint()

@@ -76,7 +76,7 @@ def excess(kernel_size, grid):
 
 # A finer grid costs nothing that is felt up to this many weights and probes.
 _SMALL_KERNEL = 2**15
-_FEW_FREQUENCIES = 512
+_FEW_FREQUENCIES = 2048
 
 
 def training_grid(kernel_size, weights):
@@ -103,9 +103,12 @@ def training_grid(kernel_size, weights):
         1 if taps == 1 else 4 if taps == 2 else 8 if taps <= 5 else 2 * taps
         for taps in kernel_size
     )
-    fine = tuple(2 * size if size > 1 else 1 for size in coarse)
-    if weights <= _SMALL_KERNEL and math.prod(fine) <= _FEW_FREQUENCIES:
-        return fine
+    if weights > _SMALL_KERNEL:
+        return coarse
+    for halves in (4, 3):
+        fine = tuple(n * halves // 2 if n > 1 else 1 for n in coarse)
+        if math.prod(fine) <= _FEW_FREQUENCIES:
+            return fine
     return coarse
 
 

@@ -44,8 +44,8 @@ class MatrixMap(LinearMap):
         self.domain_shape = (rows,) if blocks == 1 else (blocks, rows)
         self.codomain_shape = (columns,) if blocks == 1 else (blocks, columns)
 
-    def block_tensor(self, values=None):
-        """The blocks as one tensor, differentiable in the weight."""
+    def block_tensor(self, values=None, grid=None):
+        del grid
         return ops.reshape(self._permuted(values), self.block_shape)
 
     def _permuted(self, values):
@@ -67,13 +67,13 @@ class MatrixMap(LinearMap):
         return ops.reshape(weight, self.block_shape[1:])
 
     def matvec(self, inputs, values=None):
-        blocks, rows, columns = self.block_shape
+        blocks, rows, _ = self.block_shape
         inputs = ops.reshape(inputs, (-1, blocks, rows))
         outputs = ops.einsum("nbr,brc->nbc", inputs, self.block_tensor(values))
         return ops.reshape(outputs, (-1, *self.codomain_shape))
 
     def rmatvec(self, outputs, values=None):
-        blocks, rows, columns = self.block_shape
+        blocks, _, columns = self.block_shape
         outputs = ops.reshape(outputs, (-1, blocks, columns))
         inputs = ops.einsum("nbc,brc->nbr", outputs, self.block_tensor(values))
         return ops.reshape(inputs, (-1, *self.domain_shape))

@@ -38,7 +38,8 @@ class BatchNormalizationMap(MatrixMap):
         self.axis = axis
         self.domain_shape = self.codomain_shape = tuple(gamma.shape)
 
-    def block_tensor(self, values=None):
+    def block_tensor(self, values=None, grid=None):
+        del grid
         gamma, variance = self.values() if values is None else values
         diagonal = gamma / ops.sqrt(variance + self.epsilon)
         return ops.reshape(diagonal, self.block_shape)

@@ -123,12 +123,26 @@ class SeparableConvolutionMap(SpatialMap):
         outputs = ops.sum(spread * depthwise, axis=1)
         return ops.reshape(outputs, (-1, self.channels * self.multiplier))
 
-    def symbol(self, values=None):
+    def tap_tensor(self, values=None):
         pointwise, depthwise = self._kernels(values)
-        pointwise = np.asarray(ops.convert_to_numpy(pointwise), "float64")
-        depthwise = np.asarray(ops.convert_to_numpy(depthwise), "float64")
-        pointwise = pointwise.reshape(
-            self.channels, self.multiplier, self.filters
+        pointwise = ops.reshape(
+            pointwise, (1, self.channels, self.multiplier, self.filters)
         )
+        kernel = ops.sum(depthwise[..., None] * pointwise, axis=2)
+        return kernel[:, :, None, :]
+
+    def symbol(self, values=None):
+        pointwise, depthwise = (
+            np.asarray(ops.convert_to_numpy(value), dtype="float64")
+            for value in (self.values() if values is None else values)
+        )
+        shape = (self.channels, self.multiplier, self.filters)
+        pointwise = pointwise.reshape(shape)
+        depthwise = depthwise.reshape(-1, self.channels, self.multiplier)
         kernel = np.einsum("tcm,cmo->tco", depthwise, pointwise, optimize=True)
-        return Symbol(self.geometry.polyphase(kernel[:, :, None, :]))
+        largest = np.einsum(
+            "tcm,cmo->tco", np.abs(depthwise), np.abs(pointwise), optimize=True
+        )
+        rounding = 2 * (self.multiplier + 2) * float(np.finfo("float64").eps)
+        error = rounding * float(np.linalg.norm(largest, axis=(1, 2)).sum())
+        return Symbol(self.geometry.polyphase(kernel[:, :, None, :]), error)

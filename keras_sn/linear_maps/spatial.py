@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.frequencies import TapGeometry
+from keras_sn.linear_maps.frequencies import excess
 from keras_sn.linear_maps.frequencies import half_grid
 from keras_sn.linear_maps.frequencies import training_grid
 
@@ -51,9 +52,49 @@ class SpatialMap(LinearMap):
         """Sets the shapes of domain and codomain for `spatial_size`."""
         raise NotImplementedError
 
-    def symbol(self, values=None):
-        """The `Symbol` of the map, in NumPy."""
+    def tap_tensor(self, values=None):
+        """The kernel as a tensor `(taps, channels, groups, filters)`."""
         raise NotImplementedError
+
+    def symbol(self, values=None):
+        raise NotImplementedError
+
+    def block_tensor(self, values=None, grid=None):
+        kernel = self.tap_tensor(values)
+        taps, channels, groups, filters = kernel.shape
+        phases = self.geometry.num_phases
+        kernel = ops.reshape(kernel, (taps, -1))
+        if self.multiplicity(grid) == 1:
+            # One frequency: every tap has a phase of its own.
+            blocks = ops.reshape(kernel, (-1, groups, filters))
+            return ops.transpose(blocks, (1, 0, 2))
+        modulation = self.geometry.modulation(self._grid(grid))
+        frequencies = len(modulation)
+        modulation = modulation.reshape(frequencies, 2, taps, 2 * phases)
+        modulation = ops.convert_to_tensor(
+            modulation.transpose(0, 1, 3, 2), kernel.dtype
+        )
+        blocks = ops.reshape(
+            ops.matmul(modulation, kernel),
+            (frequencies, 2, 2 * phases * channels, groups, filters),
+        )
+        blocks = ops.transpose(blocks, (0, 3, 2, 1, 4))
+        return ops.reshape(blocks, (-1, 2 * phases * channels, 2 * filters))
+
+    def multiplicity(self, grid=None):
+        return 1 if max(self._grid(grid), default=1) == 1 else 2
+
+    def _grid(self, grid):
+        """Frequencies per axis, from one number, one per axis, or `None`."""
+        if grid is None:
+            return self.probe_grid
+        if np.ndim(grid) == 0:
+            grid = (grid,) * len(self.probe_grid)
+        sizes = self.geometry.polyphase_size
+        return tuple(
+            1 if taps == 1 else int(size)
+            for taps, size in zip(sizes, grid, strict=True)
+        )
 
     def at_size(self, spatial_size):
         """The same map on inputs of one spatial size.
@@ -157,8 +198,7 @@ class SpatialMap(LinearMap):
         )
 
     def blocks(self, grid=None, values=None):
-        grid = self.probe_grid if grid is None else grid
-        return self.symbol(values).sample(grid)
+        return self.symbol(values).sample(self._grid(grid))
 
     def excess(self, grid=None):
-        return self.symbol().excess(self.probe_grid if grid is None else grid)
+        return excess(self.geometry.polyphase_size, self._grid(grid))

@@ -17,14 +17,17 @@ class Symbol:
     Args:
         taps: Array `(groups, *kernel_size, rows, columns)` of the real taps;
             a row stands for an input, a column for an output.
+        error: Bound on the 2-norm of what rounding took from the symbol,
+            where the taps were computed.
 
     Attributes:
         taps: That array, float64.
         kernel_size: Taps per axis.
     """
 
-    def __init__(self, taps):
+    def __init__(self, taps, error=0.0):
         self.taps = np.asarray(taps, dtype="float64")
+        self.error = error
         self.kernel_size = self.taps.shape[1:-2]
 
     @property
@@ -84,4 +87,8 @@ class Symbol:
 
     def adjoint(self):
         """The symbol of the adjoint map, up to the order of the frequencies."""
-        return Symbol(np.swapaxes(self.taps, -1, -2))
+        return Symbol(np.swapaxes(self.taps, -1, -2), self.error)
+
+    def scaled(self, factor):
+        """The symbol times a power of two, which is exact."""
+        return Symbol(self.taps * factor, self.error * factor)

@@ -1,0 +1,124 @@
+"""GramSymbol: `K^(w)* K^(w)` of a symbol, at many frequencies, in float64."""
+
+import itertools
+import math
+
+import numpy as np
+
+_EPSILON = float(np.finfo("float64").eps)
+_TINY = float(np.finfo("float64").tiny)
+# Up to this many entries a matrix is cheaper to gather than to loop over.
+_SMALL_MATRIX = 1024
+
+
+class GramSymbol:
+    """The Gram matrices of the smaller side of a symbol.
+
+    `G(w) = sum_r A_r exp(-i w . r)` with the autocorrelation
+    `A_r = sum_p K_p^T K_(p+r)` of the taps: once these are known, a frequency
+    costs a sum of a few real matrices instead of a product of complex ones.
+
+    Args:
+        symbol: `Symbol`.
+
+    Attributes:
+        size: Rows of a Gram matrix.
+        groups: Number of groups.
+        degrees: Degree `d_i = (k_i - 1) / 2` of the symbol in each frequency.
+        error: Bound on the 2-norm of the rounding error of a Gram matrix.
+    """
+
+    def __init__(self, symbol):
+        taps = symbol.taps
+        if taps.shape[-2] < taps.shape[-1]:
+            taps = np.swapaxes(taps, -1, -2)
+        self.groups = symbol.groups
+        self.size = taps.shape[-1]
+        self.degrees = tuple((k - 1) / 2 for k in symbol.kernel_size)
+        self.shifts, matrices = _autocorrelation(taps)
+        first, others = matrices[:1], matrices[1:]
+        flipped = np.swapaxes(others, -1, -2)
+        flat = (-1, self.groups, self.size * self.size)
+        self._even = np.concatenate([first, others + flipped]).reshape(flat)
+        self._odd = (flipped - others).reshape(flat)
+        self.error = self._rounding(taps, symbol.error)
+
+    def _rounding(self, taps, inherited):
+        # Each entry of each sum is off by at most (length of the sum) eps
+        # times the sum of the absolute values; over all taps those sums are
+        # (sum_p |K_p|)^T (sum_p |K_p|), of norm at most `magnitude`.
+        axes = tuple(range(1, taps.ndim - 2))
+        magnitudes = np.sum(np.abs(taps), axis=axes)
+        magnitude = float(np.max(np.sum(magnitudes**2, axis=(-2, -1))))
+        count = math.prod(taps.shape[1:-2])
+        length = count * taps.shape[-2] + 4 * count + self.size
+        length += 32 * (1 + sum(taps.shape[1:-2]))
+        rounding = 4 * length * _EPSILON * magnitude
+        rounding += 2 * inherited * (math.sqrt(magnitude) + inherited)
+        return rounding + length * self.size * _TINY
+
+    def at(self, angles, groups):
+        """Gram matrices of pairs of a frequency and a group.
+
+        Args:
+            angles: Array `(points, axes)`.
+            groups: Integers `(points,)`.
+
+        Returns:
+            Array `(points, size, size)`; real if the symbol has no axes.
+        """
+        phases = angles @ self.shifts.T
+        real = self._combine(np.cos(phases), self._even, groups)
+        if len(self.shifts) > 1:
+            odd = self._combine(np.sin(phases[:, 1:]), self._odd, groups)
+            real = real + 1j * odd
+        return real.reshape(-1, self.size, self.size)
+
+    def _combine(self, phases, matrices, groups):
+        if self.groups == 1:
+            return phases @ matrices[:, 0]
+        if self.size**2 <= _SMALL_MATRIX:
+            chosen = matrices[:, groups]
+            return np.einsum("pr,rpm->pm", phases, chosen)
+        result = np.empty((len(phases), self.size**2))
+        for group in np.unique(groups):
+            rows = groups == group
+            result[rows] = phases[rows] @ matrices[:, group]
+        return result
+
+    def profile(self, vector, group):
+        """How `v* G(w) v` depends on the frequency, for one vector.
+
+        Returns:
+            Complex coefficients `c`: the value is `Re sum_r c_r exp(-i w.r)`,
+            over `shifts`.
+        """
+        even = self._even[:, group].reshape(-1, self.size, self.size)
+        odd = self._odd[:, group].reshape(-1, self.size, self.size)
+        real = np.real((even @ vector) @ vector.conj())
+        imaginary = np.zeros(len(even))
+        imaginary[1:] = np.imag((odd @ vector) @ vector.conj())
+        # Re((a + i b) e^{-i phase}) = a cos + b sin, and the odd part enters
+        # as Re(i v* D v) sin = -Im(v* D v) sin.
+        return real - 1j * imaginary
+
+
+def _autocorrelation(taps):
+    """Shifts, zero first, one of each pair `r, -r`; and the matrices `A_r`."""
+    kernel_size = taps.shape[1:-2]
+    zero = (0,) * len(kernel_size)
+    ranges = [range(1 - k, k) for k in kernel_size]
+    shifts = [r for r in itertools.product(*ranges) if r >= zero]
+    shifts.sort()
+    matrices = []
+    columns = taps.shape[-1]
+    for shift in shifts:
+        front, back = [slice(None)], [slice(None)]
+        for r, k in zip(shift, kernel_size, strict=True):
+            front.append(slice(max(-r, 0), k - max(r, 0)))
+            back.append(slice(max(r, 0), k - max(-r, 0)))
+        left = taps[tuple(front)].reshape(len(taps), -1, columns)
+        right = taps[tuple(back)].reshape(len(taps), -1, columns)
+        matrices.append(np.matmul(np.swapaxes(left, -1, -2), right))
+    shifts = np.array(shifts, dtype="float64")
+    return shifts.reshape(len(matrices), len(kernel_size)), np.stack(matrices)
