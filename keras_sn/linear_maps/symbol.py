@@ -65,11 +65,13 @@ class Symbol:
         Returns:
             Complex array `(frequencies, groups, rows, columns)`.
         """
-        positions = np.indices(self.kernel_size).reshape(
-            len(self.kernel_size), -1
+        count, axes = math.prod(self.kernel_size), len(self.kernel_size)
+        positions = np.array(list(np.ndindex(self.kernel_size)))
+        positions = positions.reshape(count, axes)
+        phases = np.exp(-1j * (angles @ positions.T))
+        taps = self.taps.reshape(
+            self.groups, count, math.prod(self.matrix_shape)
         )
-        phases = np.exp(-1j * (angles @ positions))
-        taps = self.taps.reshape(self.groups, len(phases[0]), -1)
         result = np.einsum("ft,gtm->fgm", phases, taps, optimize=True)
         return result.reshape(len(angles), self.groups, *self.matrix_shape)
 

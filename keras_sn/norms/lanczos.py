@@ -60,20 +60,22 @@ def golub_kahan_lanczos(linear_map, k=1, steps=None, values=None):
 
     rights = np.zeros((steps, size))
     lefts = np.zeros((steps, outputs))
-    bidiagonal = np.zeros((steps, steps))
-    vector = np.random.default_rng(0).standard_normal(size)
-    vector /= np.linalg.norm(vector) if size else 1.0
+    projected = np.zeros((steps, steps))
+    # In the range of the adjoint: what else a vector has is wasted.
+    image = np.random.default_rng(0).standard_normal(outputs)
+    image = apply(linear_map.rmatvec, image, linear_map.codomain_shape)
+    vector = _orthogonal(image, rights[:0])
     for step in range(steps):
         rights[step] = vector
         image = apply(linear_map.matvec, vector, shape)
-        left, alpha = _orthogonal(image, lefts[:step])
+        left = _orthogonal(image, lefts[:step])
         lefts[step] = left
-        bidiagonal[step, step] = alpha
+        # All of the upper triangle, not only two diagonals: a compression of
+        # the map whatever the rounding, so that its norm is a lower bound.
+        projected[: step + 1, step] = lefts[: step + 1] @ image
         image = apply(linear_map.rmatvec, left, linear_map.codomain_shape)
-        vector, beta = _orthogonal(image, rights[: step + 1])
-        if step + 1 < steps:
-            bidiagonal[step, step + 1] = beta
-    return np.linalg.svd(bidiagonal, compute_uv=False)[:k]
+        vector = _orthogonal(image, rights[: step + 1])
+    return np.linalg.svd(projected, compute_uv=False)[:k]
 
 
 def lanczos_bounds(linear_map, steps=30, values=None):
@@ -99,6 +101,4 @@ def _orthogonal(vector, basis):
     for _ in range(2):
         vector = vector - basis.T @ (basis @ vector)
     norm = float(np.linalg.norm(vector))
-    if norm < 1e-12:
-        return np.zeros_like(vector), 0.0
-    return vector / norm, norm
+    return vector / norm if norm > 1e-12 else np.zeros_like(vector)

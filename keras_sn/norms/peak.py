@@ -29,6 +29,8 @@ def highest_frequency(coefficients, shifts):
     values = np.real(np.exp(-1j * (points @ shifts.T)) @ coefficients)
     best = points[np.argmax(values)]
     active = np.flatnonzero(reach)
+    if len(active) == 0:
+        return best
     return _newton(best, coefficients, shifts, active)
 
 

@@ -119,7 +119,8 @@ class _Refinement:
             gram = self.gram.at(angle[None], np.array([group]))[0]
             value, vector = converged_ritz_pair(gram, vector, tolerance)
             self.raise_lower(gram, vector)
-            if len(angle) == 0 or value <= previous * (1 + tolerance):
+            constant = len(self.gram.shifts) == 1
+            if constant or value <= previous * (1 + tolerance):
                 break
             previous = value
             profile = self.gram.profile(vector, group)

@@ -1,0 +1,139 @@
+"""Random convolution layers, with a seed each, and their dense matrices."""
+
+import dataclasses
+import math
+
+import keras
+import numpy as np
+from keras import layers
+
+from tests import truth
+
+_KINDS = ("plain", "plain", "transposed", "depthwise", "separable")
+_CLASSES = {
+    "plain": (layers.Conv1D, layers.Conv2D, layers.Conv3D),
+    "transposed": (
+        layers.Conv1DTranspose,
+        layers.Conv2DTranspose,
+        layers.Conv3DTranspose,
+    ),
+    "depthwise": (layers.DepthwiseConv1D, layers.DepthwiseConv2D),
+    "separable": (layers.SeparableConv1D, layers.SeparableConv2D),
+}
+# Entries of one input, so that a dense matrix stays cheap.
+_LARGEST_INPUT = 220
+
+
+@dataclasses.dataclass
+class RandomConvolution:
+    """A convolution layer drawn from a seed, and inputs that fit it.
+
+    Args:
+        seed: What it is drawn from, printed by a failing test.
+
+    Attributes:
+        layer: The built layer, without a bias.
+        channels: Input channels.
+        sizes: Spatial sizes to try.
+    """
+
+    seed: int
+
+    def __post_init__(self):
+        rng = np.random.default_rng(self.seed)
+        kind = _KINDS[rng.integers(len(_KINDS))]
+        classes = _CLASSES[kind]
+        dimensions = int(rng.choice([1, 2, 3], p=[0.45, 0.45, 0.1]))
+        dimensions = min(dimensions, len(classes))
+        most = (7, 5, 3)[dimensions - 1]
+        kernel = tuple(int(k) for k in rng.integers(1, most + 1, dimensions))
+        stride = int(rng.choice([1, 1, 2, 3, 4]))
+        dilation = int(rng.choice([1, 1, 2, 3])) if stride == 1 else 1
+        groups = 1
+        arguments = {
+            "strides": stride,
+            "dilation_rate": dilation,
+            "use_bias": False,
+        }
+        paddings = ["valid", "same"]
+        if kind == "plain":
+            groups = int(rng.choice([1, 1, 2, 3]))
+            arguments["groups"] = groups
+            if dimensions == 1:
+                paddings.append("causal")
+        self.channels = groups * int(rng.integers(1, 4))
+        if kind in ("depthwise", "separable"):
+            arguments["depth_multiplier"] = int(rng.integers(1, 4))
+        if kind != "depthwise":
+            arguments["filters"] = groups * int(rng.integers(1, 4))
+        arguments["padding"] = str(rng.choice(paddings))
+        arguments["data_format"] = str(
+            rng.choice(["channels_last", "channels_first"])
+        )
+        # Causal padding and TensorFlow's CPU kernels know one format only.
+        first = arguments["data_format"] == "channels_first"
+        if first and arguments["padding"] == "causal":
+            arguments["data_format"] = "channels_last"
+
+        # Drawn by NumPy: JAX would compile its own generator for each shape.
+        def draw(shape, dtype=None):
+            values = rng.standard_normal(shape).astype("float32")
+            return keras.ops.convert_to_tensor(values)
+
+        names = ["kernel_initializer"]
+        if kind == "separable":
+            names = ["depthwise_initializer", "pointwise_initializer"]
+        elif kind == "depthwise":
+            names = ["depthwise_initializer"]
+        self.description = f"{kind} {dimensions}-D {kernel} {arguments}"
+        make = classes[dimensions - 1]
+        arguments.update(dict.fromkeys(names, draw))
+        self.layer = make(kernel_size=kernel, **arguments)
+        self.layer.build((None, *self.input_shape((None,) * dimensions)))
+        self.twin = self.layer
+        if first and keras.backend.backend() == "tensorflow":
+            arguments["data_format"] = "channels_last"
+            self.twin = make(kernel_size=kernel, **arguments)
+            self.twin.build((None,) * (dimensions + 1) + (self.channels,))
+            self.twin.set_weights(self.layer.get_weights())
+        smallest = [(k - 1) * dilation + 1 for k in kernel]
+        room = _LARGEST_INPUT / self.channels
+        side = int(room ** (1 / dimensions))
+        self.sizes = [
+            tuple(max(n, int(rng.integers(1, side + 1))) for n in smallest),
+            tuple(max(n, side) for n in smallest),
+        ]
+
+    def input_shape(self, spatial):
+        """Shape of one input of a spatial size."""
+        if self.layer.data_format == "channels_first":
+            return (self.channels, *spatial)
+        return (*spatial, self.channels)
+
+    def dense_matrix(self, size):
+        """The layer's matrix at a spatial size, in its data format."""
+        shape = self.input_shape(size)
+        if self.twin is self.layer:
+            return _images(self.layer, shape)
+        count = math.prod(size)
+        matrix = _images(self.twin, (*size, self.channels))
+        matrix = matrix.reshape(count, self.channels, -1, self.filters)
+        matrix = matrix.transpose(1, 0, 3, 2)
+        return matrix.reshape(count * self.channels, -1)
+
+    @property
+    def filters(self):
+        shape = (1, *self.input_shape(self.sizes[-1]))
+        outputs = self.layer.compute_output_shape(shape)
+        first = self.layer.data_format == "channels_first"
+        return outputs[1] if first else outputs[-1]
+
+    def __str__(self):
+        return f"seed {self.seed}: {self.description}"
+
+
+def _images(layer, shape):
+    """The images of the unit vectors, a row each."""
+    count = math.prod(shape)
+    units = np.eye(count, dtype="float32").reshape(count, *shape)
+    return truth.to_numpy(layer(units)).reshape(count, -1)

@@ -1,0 +1,127 @@
+"""Operator maps of convolutions against the dense matrices of real layers."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_sn.linear_maps import linear_maps
+from keras_sn.norms import spectral_norm
+from tests import truth
+from tests.linear_maps.convolutions import RandomConvolution
+
+BATCHES = 10
+CASES_PER_BATCH = 30
+
+
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_random_convolutions(batch):
+    first = batch * CASES_PER_BATCH
+    print(f"seeds {first} to {first + CASES_PER_BATCH - 1}")
+    for seed in range(first, first + CASES_PER_BATCH):
+        check(RandomConvolution(seed))
+
+
+def check(case):
+    (linear_map,) = linear_maps(case.layer, norm="operator").values()
+    rng = np.random.default_rng(case.seed)
+    bounds = spectral_norm(linear_map, rtol=1e-2)
+    assert bounds.lower <= bounds.upper, case
+    assert bounds.gap <= 1e-2, case
+    symbols = linear_map.blocks(24)
+    sampled = np.linalg.svd(symbols, compute_uv=False).max()
+    assert bounds.lower <= sampled * linear_map.excess(24) * (1 + 1e-9), case
+    assert sampled <= bounds.upper, case
+    for size in case.sizes:
+        dense = case.dense_matrix(size)
+        # Unit vectors went through float32.
+        assert truth.spectral_norm(dense) <= bounds.upper * (1 + 1e-5), case
+    # The smaller size, whichever the order.
+    check_matvec(linear_map.at_size(size), dense, rng, case)
+
+
+def check_matvec(linear_map, dense, rng, case):
+    inputs = rng.standard_normal((2, *linear_map.domain_shape))
+    outputs = rng.standard_normal((2, *linear_map.codomain_shape))
+    inputs, outputs = inputs.astype("float32"), outputs.astype("float32")
+    images = one_by_one(linear_map.matvec, inputs)
+    backs = one_by_one(linear_map.rmatvec, outputs)
+    assert images.shape == outputs.shape, case
+    assert backs.shape == inputs.shape, case
+    flat = inputs.reshape(2, -1), outputs.reshape(2, -1)
+    scale = 1e-6 * np.linalg.norm(dense)
+    expected = flat[0] @ dense
+    error = np.abs(images.reshape(2, -1) - expected).max()
+    assert error <= scale * np.linalg.norm(flat[0]), case
+    expected = flat[1] @ dense.T
+    error = np.abs(backs.reshape(2, -1) - expected).max()
+    assert error <= scale * np.linalg.norm(flat[1]), case
+    forward = np.sum(images * outputs)
+    backward = np.sum(inputs * backs)
+    size = np.linalg.norm(images) * np.linalg.norm(outputs)
+    assert abs(forward - backward) <= 1e-6 * size, case
+
+
+def one_by_one(method, batch):
+    # JAX compiles the body of a map once, but an eager call op by op.
+    tensor = ops.convert_to_tensor(batch)
+    return truth.to_numpy(ops.map(lambda x: method(x[None])[0], tensor))
+
+
+def test_probes_apply_the_blocks():
+    for seed in range(20):
+        check_probes(seed)
+
+
+def check_probes(seed):
+    case = RandomConvolution(seed)
+    (linear_map,) = linear_maps(case.layer, norm="operator").values()
+    blocks = linear_map.blocks()
+    count, rows, columns = blocks.shape
+    assert linear_map.probe_shape == (2, count, columns), case
+    rng = np.random.default_rng(seed)
+    right = rng.standard_normal((2, count, rows)).astype("float32")
+    left = rng.standard_normal((2, count, columns)).astype("float32")
+    image = truth.to_numpy(
+        linear_map.block_matvec(ops.convert_to_tensor(right))
+    )
+    back = truth.to_numpy(linear_map.block_rmatvec(ops.convert_to_tensor(left)))
+    x, u = right[0] + 1j * right[1], left[0] + 1j * left[1]
+    expected = np.einsum("br,brc->bc", x, blocks)
+    np.testing.assert_allclose(
+        image[0] + 1j * image[1], expected, atol=1e-4, err_msg=str(case)
+    )
+    adjoint = np.einsum("bc,brc->br", u, blocks.conj())
+    np.testing.assert_allclose(
+        back[0] + 1j * back[1], adjoint, atol=1e-4, err_msg=str(case)
+    )
+    index = int(rng.integers(count))
+    form = linear_map.block_form(
+        ops.convert_to_tensor(left),
+        ops.convert_to_tensor(right),
+        ops.convert_to_tensor(index),
+    )
+    form = truth.to_numpy(ops.stop_gradient(form))
+    expected = np.vdot(u[index], expected[index]).real
+    np.testing.assert_allclose(form, expected, atol=1e-3, err_msg=str(case))
+
+
+def test_block_tensor_has_the_singular_values_of_the_blocks():
+    for seed in range(8):
+        check_block_tensor(seed)
+
+
+def check_block_tensor(seed):
+    case = RandomConvolution(seed)
+    (linear_map,) = linear_maps(case.layer, norm="operator").values()
+    real = truth.to_numpy(ops.stop_gradient(linear_map.block_tensor(grid=6)))
+    repeated = linear_map.multiplicity(6)
+    found = np.linalg.svd(real, compute_uv=False)[:, ::repeated]
+    expected = np.linalg.svd(linear_map.blocks(6), compute_uv=False)
+    np.testing.assert_allclose(found, expected, atol=1e-4, err_msg=str(case))
+
+
+def test_the_size_must_fit():
+    case = RandomConvolution(0)
+    (linear_map,) = linear_maps(case.layer, norm="operator").values()
+    with pytest.raises(ValueError, match="spatial_size"):
+        linear_map.at_size((3, 3, 3, 3))
