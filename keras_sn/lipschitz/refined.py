@@ -54,6 +54,8 @@ def refined_bound(
     sizes = np.cumsum([len(multiplier) for multiplier in multipliers])[:-1]
 
     def objective(logs):
+        if np.abs(logs).max() > 300:
+            return np.inf, None
         parts = [np.exp(part) for part in np.split(logs, sizes)]
         return squared_bound(unit, slopes, parts)
 

@@ -8,6 +8,9 @@ from keras_sn.lipschitz.descent import minimize
 from keras_sn.lipschitz.linear_pieces import Matrix
 from keras_sn.lipschitz.rounding import product_upper
 
+# Scales beyond that are no use, and their squares leave float64.
+_LARGEST_LOG = 100.0
+
 
 def rescaled_bound(matrices, slopes, deadline=None):
     """The product of norms, minimised over rescalings of the hidden units.
@@ -73,6 +76,8 @@ def best_scales(pieces, deadline=None, iterations=100):
     splits = np.cumsum(sizes)[:-1]
 
     def objective(logs):
+        if np.abs(logs).max() > _LARGEST_LOG:
+            return math.inf, None
         scales = [np.exp(part) for part in np.split(logs, splits)]
         value, gradient = 0.0, [np.zeros(size) for size in sizes]
         for i, piece in enumerate(rescale(pieces, scales)):

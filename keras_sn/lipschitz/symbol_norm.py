@@ -3,24 +3,17 @@
 import numpy as np
 
 from keras_sn.linear_maps.frequencies import half_grid
-from keras_sn.lipschitz.rounding import EPS
+from keras_sn.lipschitz.rounding import power_of_two
+from keras_sn.norms.refinement import refined_bounds
 
 
 def upper(symbol, rtol=1e-2):
     """Proved upper bound of the norm over all frequencies and groups."""
-    taps = np.prod(symbol.kernel_size, dtype=int)
-    size = 32 if max(symbol.matrix_shape) <= 64 else 16
-    grid = tuple(
-        1 if k == 1 else max(size, 4 * k) for k in symbol.kernel_size
-    )
-    top = 0.0
-    for blocks in _chunks(symbol, grid):
-        top = max(top, np.linalg.svd(blocks, compute_uv=False).max(initial=0))
-    frobenius = np.linalg.norm(symbol.taps.reshape(symbol.groups, -1), axis=1)
-    error = (
-        8 * EPS * (taps + 4 * max(symbol.matrix_shape)) * np.sqrt(taps)
-    ) * frobenius.max(initial=0.0)
-    return float((top + error) * symbol.excess(grid) * (1 + 1e-14))
+    largest = float(np.abs(symbol.taps).max(initial=0.0))
+    scale = power_of_two(largest)
+    if scale == 0:
+        return 0.0
+    return float(refined_bounds(symbol.scaled(1 / scale), rtol).upper * scale)
 
 
 def top(symbol, iterations=8):
@@ -31,7 +24,7 @@ def top(symbol, iterations=8):
     """
     grid = tuple(1 if k == 1 else max(8, 2 * k) for k in symbol.kernel_size)
     angles = 2 * np.pi * half_grid(grid) / np.asarray(grid, "float64")
-    best = (-1.0, None)
+    best = (-1.0, np.zeros(symbol.matrix_shape), 0)
     for start in range(0, len(angles), 16):
         chunk = angles[start : start + 16]
         blocks = symbol.at(chunk)
@@ -39,8 +32,7 @@ def top(symbol, iterations=8):
         norms = _power_iteration(blocks, iterations)
         index = int(np.argmax(norms))
         if norms[index] > best[0]:
-            group = index % symbol.groups
-            best = norms[index], blocks[index], group
+            best = norms[index], blocks[index], index % symbol.groups
     _, block, group = best
     left, values, right = _top_vectors(block)
     return values, group, np.abs(left) ** 2, np.abs(right) ** 2
@@ -81,10 +73,3 @@ def _top_vectors(block):
         return np.zeros(block.shape[0]), 0.0, np.zeros(block.shape[1])
     other = (adjoint if small else block) @ vector / norm
     return (vector, norm, other) if small else (other, norm, vector)
-
-
-def _chunks(symbol, grid):
-    angles = 2 * np.pi * half_grid(grid) / np.asarray(grid, "float64")
-    for start in range(0, len(angles), 32):
-        blocks = symbol.at(angles[start : start + 32])
-        yield blocks.reshape(-1, *symbol.matrix_shape)

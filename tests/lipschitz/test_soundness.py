@@ -7,18 +7,22 @@ import pytest
 from keras_sn.lipschitz import lipschitz_bound
 from keras_sn.lipschitz.ascent import lower_bound
 
-CHUNKS = 20
-PER_CHUNK = 26
+# 13 * 4 architectures with 10 draws of weights each.
+GROUPS = 13
+ARCHITECTURES = 4
+DRAWS = 10
 METHODS = ("product", "folded", "rescaled", "closed_form", "refined")
 
 
-@pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_no_network_beats_its_bound(chunk):
-    for seed in range(chunk * PER_CHUNK, (chunk + 1) * PER_CHUNK):
-        rng = np.random.default_rng(seed)
+@pytest.mark.parametrize("group", range(GROUPS))
+def test_no_network_beats_its_bound(group):
+    for architecture in range(ARCHITECTURES):
+        rng = np.random.default_rng([group, architecture])
         model = networks.random_network(rng)
-        lower = lower_bound(model, starts=24, iterations=6, seed=seed)
-        method = METHODS[seed % 5]
-        report = lipschitz_bound(model, method, lower=False)
-        assert np.isfinite(report.upper), report
-        assert 0 <= lower <= report.upper, f"seed {seed}\n{report}"
+        for draw in range(DRAWS):
+            networks.randomize(model, rng, spread=rng.uniform(0.5, 2.0))
+            lower = lower_bound(model, starts=16, iterations=5, seed=draw)
+            method = METHODS[draw % len(METHODS)]
+            report = lipschitz_bound(model, method, lower=False)
+            assert np.isfinite(report.upper), report
+            assert 0 <= lower <= report.upper, f"lower {lower}\n{report}"
