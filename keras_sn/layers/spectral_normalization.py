@@ -11,6 +11,7 @@ from keras_sn.layers.weight_override import call_with_weights
 from keras_sn.layers.weight_override import rematerializes
 from keras_sn.layers.weight_selection import select_maps
 from keras_sn.linear_maps.registry import check_norm
+from keras_sn.linear_maps.registry import sublayers
 from keras_sn.norms.power_iteration import cold_start
 from keras_sn.norms.power_iteration import normalization_factor
 from keras_sn.norms.power_iteration import power_iteration
@@ -50,11 +51,14 @@ class SpectralNormalization(keras.layers.Wrapper):
     inference.
 
     The only state is one vector `u` per normalized weight, float32 or wider,
-    which follows the dominant left singular vector by power iteration in
-    every training call of a trainable wrapper.
+    which follows the dominant left singular vector by `power_iterations`
+    steps in every training call of a trainable wrapper. Inference iterates
+    from there until the estimate stops growing, and changes nothing; after
+    training with large steps that takes a while, which `refresh()` saves.
 
-    Guarantee: `sigma` is an estimate from below, accurate while the weights
-    move slowly. For a certified norm see `keras_sn.norms.spectral_norm`.
+    Guarantee: `sigma` is an estimate from below. In training it lags behind
+    weights that move fast; at inference it is converged. For a certified
+    norm see `keras_sn.norms.spectral_norm`.
 
     Args:
         layer: The layer to wrap: any `keras.layers.Layer` that has a
@@ -181,13 +185,15 @@ class SpectralNormalization(keras.layers.Wrapper):
         self.supports_masking = self.layer.supports_masking
 
     def _build_wrapped(self, *args, **kwargs):
-        if self.layer.built:
-            return
-        if type(self.layer).build is keras.layers.Layer.build:
+        layer = self.layer
+        if type(layer).build is keras.layers.Layer.build and any(
+            not part.built for part in sublayers(layer)
+        ):
             # No `build` of its own: calling it creates its sublayers' weights.
             self._trace_wrapped(*args, **kwargs)
-        self.layer.build(*args, **kwargs)
-        self.layer.built = True
+        if not layer.built:
+            layer.build(*args, **kwargs)
+            layer.built = True
 
     def _trace_wrapped(self, *args, **kwargs):
         as_tensor = functools.partial(
@@ -251,11 +257,17 @@ class SpectralNormalization(keras.layers.Wrapper):
             factors.append(self._factor(sigma, u, new_u, training))
         return factors
 
+    def _updates(self, training):
+        """Whether the call follows the weights; a frozen wrapper never does."""
+        return bool(training) and self.trainable
+
     def _iterations(self, training):
-        return self.power_iterations if training else 1
+        # Training may lag a step behind the weights. Inference may not: what
+        # is served has the norm asked for.
+        return self.power_iterations if self._updates(training) else None
 
     def _factor(self, sigma, u, new_u, training):
-        if training and self.trainable:
+        if self._updates(training):
             u.assign(new_u)
         return normalization_factor(sigma, self.norm_bound, self.mode)
 
@@ -328,7 +340,10 @@ class SpectralNormalization(keras.layers.Wrapper):
             or set(kwargs) - {"training"}
         ):
             return False
-        sizes = [_TYPICAL_SIZE if n is None else n for n in args[0].shape]
+        # Sizes may be unknown, or symbols while JAX exports.
+        sizes = [
+            n if isinstance(n, int) else _TYPICAL_SIZE for n in args[0].shape
+        ]
         weights = sum(math.prod(m.weights[0].shape) for m in self._maps)
         return math.prod(sizes) < weights
 
@@ -386,11 +401,11 @@ class SpectralNormalization(keras.layers.Wrapper):
         return {"layer": self.layer.get_build_config()} if self.built else None
 
     def build_from_config(self, config):
-        layer_config = config.get("layer")
-        if layer_config and not self.layer.built:
-            self.layer.build_from_config(layer_config)
-        if self.layer.built:
-            self.build()
+        config = config.get("layer") or {}
+        if "input_shape" in config:
+            self.build(config["input_shape"])
+        else:
+            self.build(**config.get("shapes_dict", {}))
 
     def get_config(self):
         return {

@@ -10,6 +10,11 @@ _SMALLEST_SIGMA = 1e-37
 _LARGEST_GRAM = 1024
 _SQUARINGS = 10
 _COLD_ITERATIONS = 40
+# To converge: |A v| may exceed |A^T u| by this much, relative to |A v|. For
+# two singular values that is an error of at most sqrt(2e-7), whatever their
+# ratio: the slower the iteration, the less there is to gain.
+_CONVERGED = 2e-7
+_MOST_ITERATIONS = 200
 
 
 def power_iteration(linear_map, u, power_iterations=1, values=None):
@@ -23,7 +28,8 @@ def power_iteration(linear_map, u, power_iterations=1, values=None):
     Args:
         linear_map: `LinearMap` `A`.
         u: Tensor of shape `linear_map.probe_shape`.
-        power_iterations: Number of iterations.
+        power_iterations: Number of iterations; `None`: until the estimate
+            no longer grows, which from a fresh `u` takes one.
         values: Tensors to use as the weights, in the dtype of `u`.
 
     Returns:
@@ -44,18 +50,61 @@ def power_iteration(linear_map, u, power_iterations=1, values=None):
         return sigma_of_image(linear_map.block_matvec(right, values), u)
     image = linear_map.block_matvec(right, held)
     left = unit(image)
-    norms = ops.sum(left * image, axis=_vector_axes(image))
-    sigma = linear_map.block_form(left, right, ops.argmax(norms), values)
+    largest = ops.argmax(_block_dot(left, image))
+    sigma = linear_map.block_form(left, right, largest, values)
     return sigma, _finite_or(left, u)
 
 
 def right_vectors(linear_map, u, power_iterations, values):
-    """The unit probes `v` at the end of the iterations from `u`."""
+    """The unit probes `v` at the end of the iterations from `u`.
+
+    Args:
+        linear_map: `LinearMap`.
+        u: Probes on the output side.
+        power_iterations: Number of iterations; `None`: until converged.
+        values: The weights, as constants.
+    """
+    if power_iterations is None:
+        return _converged_right_vectors(linear_map, u, values)
     right = unit_or_generic(linear_map.block_rmatvec(u, values))
     for _ in range(power_iterations - 1):
         left = unit(linear_map.block_matvec(right, values))
         right = unit_or_generic(linear_map.block_rmatvec(left, values))
     return right
+
+
+def _converged_right_vectors(linear_map, u, values):
+    def iterate(left):
+        pulled = linear_map.block_rmatvec(left, values)
+        right = unit_or_generic(pulled)
+        image = linear_map.block_matvec(right, values)
+        left = unit(image)
+        growth = _growth(_block_dot(right, pulled), _block_dot(left, image))
+        return right, left, growth
+
+    right, _, _ = ops.while_loop(
+        lambda right, left, growth: ops.greater(growth, _CONVERGED),
+        lambda right, left, growth: iterate(left),
+        iterate(ops.stop_gradient(u)),
+        maximum_iterations=_MOST_ITERATIONS,
+    )
+    return ops.stop_gradient(right)
+
+
+def _growth(lower, upper):
+    """Largest relative growth among the blocks that may be the largest.
+
+    The norms `|A^T u| <= |A v|` of one iteration are two successive values of
+    the same nondecreasing sequence.
+    """
+    largest = ops.max(upper)
+    scale = ops.where(ops.equal(largest, 0), ops.ones_like(largest), largest)
+    growth = (upper - lower) / scale
+    return ops.max(ops.where(upper < 0.9 * largest, 0 * growth, growth))
+
+
+def _block_dot(left, right):
+    return ops.sum(left * right, axis=_vector_axes(left))
 
 
 def sigma_of_image(image, u):

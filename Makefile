@@ -1,0 +1,44 @@
+# The two commands of the README, and the steps they are made of.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+BACKENDS ?= tensorflow jax torch
+PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c requirements-dev.txt
+
+# One thread each for two test processes: more would only wait for each other.
+export OMP_NUM_THREADS ?= 1
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: demo test lint benchmark clean
+
+demo: $(VENV)/demo.installed
+	OMP_NUM_THREADS= KERAS_BACKEND=tensorflow $(BIN)/python examples/quickstart.py
+
+test: $(VENV)/test.installed lint
+	@set -e; for backend in $(BACKENDS); do \
+		echo "== $$backend"; \
+		KERAS_BACKEND=$$backend $(BIN)/python -m pytest -n 2; \
+	done
+
+lint: $(VENV)/test.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+benchmark: $(VENV)/test.installed
+	@for backend in $(BACKENDS); do \
+		OMP_NUM_THREADS= KERAS_BACKEND=$$backend $(BIN)/python benchmarks/train_step.py; \
+	done
+
+$(VENV)/demo.installed: pyproject.toml requirements-dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) -e '.[tensorflow,examples]'
+	touch $@
+
+$(VENV)/test.installed: pyproject.toml requirements-dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) -e '.[tensorflow,jax,torch,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) out build dist *.egg-info
