@@ -12,13 +12,22 @@ class FineGrid:
     Args:
         degrees: Degree of the symbol in each frequency.
         slack: `1 - 1 / excess` that the grid may have.
+        sizes: The grid itself, if only its points matter.
 
     Attributes:
         sizes: Frequencies per axis.
         angle: `arccos(1 / excess)` of the grid.
     """
 
-    def __init__(self, degrees, slack):
+    def __init__(self, degrees, slack, sizes=None):
+        self.degrees = degrees
+        if sizes is not None:
+            self.sizes = tuple(
+                size if degree > 0 else 1
+                for degree, size in zip(degrees, sizes, strict=True)
+            )
+            self.angle = 0.0
+            return
         active = sum(degree > 0 for degree in degrees)
         sizes = []
         for degree in degrees:
@@ -29,7 +38,6 @@ class FineGrid:
             share = (1 - slack) ** (1 / active)
             least = math.pi * degree / math.acos(share)
             sizes.append(max(math.ceil(least), int(2 * degree) + 1))
-        self.degrees = degrees
         self.sizes = tuple(sizes)
         factor = math.prod(
             math.cos(math.pi * degree / size)

@@ -21,11 +21,11 @@ _CHUNK = 2**26
 _FIRST_RADIUS = 0.5
 _LANCZOS_STEPS = 8
 # How many of the best frequencies to climb from.
-_CLIMBS = 3
+_CLIMBS = 6
 _CLIMB_STEPS = 10
 
 
-def refined_bounds(symbol, rtol=1e-2, progress=None):
+def refined_bounds(symbol, rtol=1e-2, progress=None, grid=None):
     """A certified bracket of the norm of a symbol.
 
     A good lower bound comes from Lanczos on a few frequencies and a climb
@@ -42,6 +42,8 @@ def refined_bounds(symbol, rtol=1e-2, progress=None):
         rtol: Largest `(upper - lower) / upper`. Close to what rounding
             allows, the bracket is as tight as can be proved instead.
         progress: Called as `progress(done, total)`, in grid points.
+        grid: Frequencies per axis, to bracket the maximum over that grid
+            instead: the norm with circular padding at that input size.
 
     Returns:
         `NormBounds`.
@@ -51,19 +53,21 @@ def refined_bounds(symbol, rtol=1e-2, progress=None):
     - Duffin & Schaeffer, 1938, on functions of exponential type
     - [Pfister & Bresler, 2019](https://arxiv.org/abs/1811.01337)
     """
-    return _Refinement(GramSymbol(symbol), rtol, progress).run()
+    return _Refinement(GramSymbol(symbol), rtol, progress, grid).run()
 
 
 class _Refinement:
     """One run: the lower bound so far, and the upper bound being proved."""
 
-    def __init__(self, gram, rtol, progress):
+    def __init__(self, gram, rtol, progress, sizes=None):
         self.gram = gram
         self.rtol = rtol
         self.progress = progress
         self.lower = 0.0
         self.start = np.random.default_rng(0).standard_normal(gram.size)
-        self.grid = FineGrid(gram.degrees, 0.75 * rtol)
+        self.grid = FineGrid(gram.degrees, 0.75 * rtol, sizes)
+        # Off the grid the norm may be larger: no climbing, no exclusion.
+        self.fixed = sizes is not None
         bytes_each = 16 * gram.size**2
         self.chunk = max(1, min(4096, _CHUNK // bytes_each))
 
@@ -75,7 +79,7 @@ class _Refinement:
         return self.lower / (1 - min(max(0.97 * self.rtol, floor), 0.999))
 
     def run(self):
-        cells = self.grid.cells(_FIRST_RADIUS)
+        cells = self.grid.cells(0.0 if self.fixed else _FIRST_RADIUS)
         groups = np.arange(self.gram.groups)
         groups = np.tile(groups, len(cells))
         cells = np.repeat(cells, self.gram.groups, axis=0)
@@ -119,7 +123,7 @@ class _Refinement:
             gram = self.gram.at(angle[None], np.array([group]))[0]
             value, vector = converged_ritz_pair(gram, vector, tolerance)
             self.raise_lower(gram, vector)
-            constant = len(self.gram.shifts) == 1
+            constant = self.fixed or len(self.gram.shifts) == 1
             if constant or value <= previous * (1 + tolerance):
                 break
             previous = value

@@ -101,6 +101,16 @@ def test_matrices_by_both_methods(shape):
     assert refined.gap <= 1e-4
 
 
+@pytest.mark.parametrize("columns", [3, 20])
+def test_circular_norm_on_a_given_grid(columns):
+    rng = np.random.default_rng(0)
+    symbol = Symbol(rng.standard_normal((1, 3, 3, 20, columns)))
+    bounds = refined_bounds(symbol, rtol=1e-3, grid=(7, 8))
+    expected = np.linalg.svd(symbol.sample((7, 8)), compute_uv=False).max()
+    assert bounds.lower <= expected <= bounds.upper
+    assert bounds.gap <= 1e-3
+
+
 def test_exact_refuses_a_symbol():
     with pytest.raises(ValueError, match="method='auto'"):
         exact_bounds(Symbol(np.ones((1, 3, 2, 2))))
