@@ -144,15 +144,16 @@ def run_at(links, start):
 
 def _joint_rows(run, effort):
     """The best of: one by one, rescaled, and dense stacks on their own."""
-    rows = layer_rows(run)
-    options = [rows, [_rescaled_row(run, effort)]]
+    options = [[_rescaled_row(run, effort)]]
+    if not _large(run):
+        options.append(layer_rows(run))
     if effort.allows("closed_form"):
         dense = _dense_start(run)
         if len(run) - dense > 1:
             head, tail = run[:dense], run[dense:]
             before = layer_rows(head)
             if sum(isinstance(x.piece, LinearPiece) for x in head) > 1:
-                inner = [x for x in head]
+                inner = list(head)
                 while not isinstance(inner[-1].piece, LinearPiece):
                     inner.pop()
                 rest = layer_rows(head[len(inner) :])
@@ -167,7 +168,10 @@ def _rescaled_row(run, effort):
     linear = [x.piece for x in run if isinstance(x.piece, LinearPiece)]
     others = [x.piece.constant for x in run if x.piece not in linear]
     bound = rescaled_product(
-        linear, effort.deadline, iterations=_iterations(linear)
+        linear,
+        effort.deadline,
+        iterations=4 if _large(run) else 60,
+        compare=not _large(run),
     )
     name = " + ".join(dict.fromkeys(n for x in run for n in x.names))
     return Row(
@@ -178,12 +182,13 @@ def _rescaled_row(run, effort):
     )
 
 
-def _iterations(pieces):
-    large = any(
-        isinstance(piece, Kernel) and piece.array.size > _LARGE_KERNEL
-        for piece in pieces
+def _large(run):
+    """Whether each bound of a kernel takes long enough to save it."""
+    return any(
+        isinstance(link.piece, Kernel)
+        and link.piece.array.size > _LARGE_KERNEL
+        for link in run
     )
-    return 4 if large else 60
 
 
 def _dense_start(run):

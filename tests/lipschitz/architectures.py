@@ -22,9 +22,9 @@ def resnet18(width=64):
             y = _conv(x, filters, strides)
             y = _conv(y, filters, activate=False)
             if x.shape[-1] != filters or strides > 1:
-                x = layers.Conv2D(
-                    filters, 1, strides=strides, use_bias=False
-                )(x)
+                x = layers.Conv2D(filters, 1, strides=strides, use_bias=False)(
+                    x
+                )
                 x = layers.BatchNormalization()(x)
             x = layers.ReLU()(layers.Add()([x, y]))
     x = layers.GlobalAveragePooling2D()(x)

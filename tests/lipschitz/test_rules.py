@@ -51,7 +51,8 @@ LAYER_CLASSES = sorted(
 ACTIVATIONS = [
     getattr(keras.activations, name)
     for name in dir(keras.activations)
-    if not name.startswith("_") and name not in ("get", "serialize", "deserialize")
+    if not name.startswith("_")
+    and name not in ("get", "serialize", "deserialize")
 ]
 
 
