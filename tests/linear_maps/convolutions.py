@@ -70,10 +70,10 @@ class RandomConvolution:
         arguments["data_format"] = str(
             rng.choice(["channels_last", "channels_first"])
         )
-        # Causal padding and TensorFlow's CPU kernels know one format only.
-        first = arguments["data_format"] == "channels_first"
-        if first and arguments["padding"] == "causal":
+        # Causal padding knows one format only.
+        if arguments["padding"] == "causal":
             arguments["data_format"] = "channels_last"
+        first = arguments["data_format"] == "channels_first"
 
         # Drawn by NumPy: JAX would compile its own generator for each shape.
         def draw(shape, dtype=None):
@@ -91,11 +91,19 @@ class RandomConvolution:
         self.layer = make(kernel_size=kernel, **arguments)
         self.layer.build((None, *self.input_shape((None,) * dimensions)))
         self.twin = self.layer
-        if first and keras.backend.backend() == "tensorflow":
+        # TensorFlow has no CPU kernels for these; other layers do the same.
+        dilated = kind == "transposed" and dilation > 1
+        if keras.backend.backend() == "tensorflow" and (first or dilated):
             arguments["data_format"] = "channels_last"
-            self.twin = make(kernel_size=kernel, **arguments)
+            weights = self.layer.get_weights()
+            size = kernel
+            if dilated:
+                arguments["dilation_rate"] = 1
+                weights = [_dilated(weights[0], dilation)]
+                size = weights[0].shape[:-2]
+            self.twin = make(kernel_size=size, **arguments)
             self.twin.build((None,) * (dimensions + 1) + (self.channels,))
-            self.twin.set_weights(self.layer.get_weights())
+            self.twin.set_weights(weights)
         smallest = [(k - 1) * dilation + 1 for k in kernel]
         room = _LARGEST_INPUT / self.channels
         side = int(room ** (1 / dimensions))
@@ -117,6 +125,8 @@ class RandomConvolution:
             return _images(self.layer, shape)
         count = math.prod(size)
         matrix = _images(self.twin, (*size, self.channels))
+        if self.layer.data_format == "channels_last":
+            return matrix
         matrix = matrix.reshape(count, self.channels, -1, self.filters)
         matrix = matrix.transpose(1, 0, 3, 2)
         return matrix.reshape(count * self.channels, -1)
@@ -137,3 +147,11 @@ def _images(layer, shape):
     count = math.prod(shape)
     units = np.eye(count, dtype="float32").reshape(count, *shape)
     return truth.to_numpy(layer(units)).reshape(count, -1)
+
+
+def _dilated(kernel, dilation):
+    """The kernel with zeros between its taps."""
+    sizes = [(k - 1) * dilation + 1 for k in kernel.shape[:-2]]
+    result = np.zeros((*sizes, *kernel.shape[-2:]), kernel.dtype)
+    result[(slice(None, None, dilation),) * len(sizes)] = kernel
+    return result
