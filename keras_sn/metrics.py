@@ -68,9 +68,7 @@ class CertifiedAccuracy(keras.metrics.Mean):
         labels = one_hot(y_true, y_pred)
         true = ops.sum(labels * y_pred, axis=-1)
         largest = math.inf
-        others = ops.max(
-            ops.where(labels > 0.5, -largest, y_pred), axis=-1
-        )
+        others = ops.max(ops.where(labels > 0.5, -largest, y_pred), axis=-1)
         needed = math.sqrt(2) * self.lipschitz * self.radius
         certified = ops.cast(true - others > needed, self.dtype)
         return super().update_state(certified, sample_weight=sample_weight)

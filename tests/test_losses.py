@@ -26,9 +26,7 @@ def test_values(one_hot, temperature):
     for row, label in zip(logits.astype("float64"), labels, strict=True):
         row = row + shift
         row[label] -= shift
-        expected.append(
-            temperature * crossentropy(row / temperature, label)
-        )
+        expected.append(temperature * crossentropy(row / temperature, label))
     y_true = np.eye(3, dtype="float32")[labels] if one_hot else labels
     value = float(keras.ops.convert_to_numpy(loss(y_true, logits)))
     assert value == pytest.approx(np.mean(expected), rel=1e-5)

@@ -106,9 +106,7 @@ class _Pairs:
         for shape in self.shapes:
             size = int(np.prod(shape))
             part = points[:, start : start + size]
-            arrays.append(
-                part.reshape(len(points), *shape).astype("float32")
-            )
+            arrays.append(part.reshape(len(points), *shape).astype("float32"))
             start += size
         return arrays
 

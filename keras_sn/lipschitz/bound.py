@@ -216,22 +216,28 @@ def stacked(squares):
 def summed(squares):
     """`Q` of a sum of values.
 
-    `(sum a_k)^2 <= sum a_k^2 / t_k` for shares `t_k` that sum to one; with
-    shares in proportion to the constants the constants add up.
+    `(sum a_k)^2 <= sum a_k^2 / t_k` for shares `t_k` that sum to one. With
+    shares in proportion to the constants the constants add up, as they must
+    for branches of one input; with the squares of the constants the squares
+    do, which is right for branches of different inputs. The better counts.
     """
     if any(square is None for square in squares):
         return None
     constants = [largest_root(square) for square in squares]
-    kept = [
-        (square, constant)
-        for square, constant in zip(squares, constants, strict=True)
-        if constant > 0
+    options = [
+        _with_shares(squares, [constant**power for constant in constants])
+        for power in (1, 2)
     ]
-    total = sum(constants) * (1 + len(squares) * EPS)
+    return min(options, key=largest_root)
+
+
+def _with_shares(squares, weights):
+    total = sum(weights) * (1 + len(squares) * EPS)
     result = np.zeros_like(squares[0])
-    for square, constant in kept:
-        result = result + square * (total / constant)
-    return result * (1 + 4 * (len(kept) + 1) * EPS)
+    for square, weight in zip(squares, weights, strict=True):
+        if weight > 0:
+            result = result + square * (total / weight)
+    return result * (1 + 4 * (len(squares) + 1) * EPS)
 
 
 def largest_root(square):

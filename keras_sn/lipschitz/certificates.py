@@ -6,8 +6,8 @@ import math
 import numpy as np
 
 from keras_sn.lipschitz.bound import bound_graph
-from keras_sn.lipschitz.bound import check_method
 from keras_sn.lipschitz.bound import chains
+from keras_sn.lipschitz.bound import check_method
 from keras_sn.lipschitz.bound import constant_of
 from keras_sn.lipschitz.bound import largest_root
 from keras_sn.lipschitz.chains import Effort
@@ -107,9 +107,7 @@ def pair_constants(graph, classes, method, time_limit, single=False):
     matrix = _output_matrix(graph)
     if matrix is None or len(matrix.array) != classes:
         return result
-    features = largest_root(
-        bound_graph(_with_output(graph, None), effort)[0]
-    )
+    features = largest_root(bound_graph(_with_output(graph, None), effort)[0])
     few = classes * (classes - 1) // 2 <= _PAIRS and method not in (
         "product",
         "folded",

@@ -185,8 +185,7 @@ def _rescaled_row(run, effort):
 def _large(run):
     """Whether each bound of a kernel takes long enough to save it."""
     return any(
-        isinstance(link.piece, Kernel)
-        and link.piece.array.size > _LARGE_KERNEL
+        isinstance(link.piece, Kernel) and link.piece.array.size > _LARGE_KERNEL
         for link in run
     )
 

@@ -79,7 +79,9 @@ def _direction(gradient, pairs):
         moved, turned = pairs[-1]
         direction = direction * ((moved @ turned) / (turned @ turned))
     else:
-        direction = direction * min(1.0, 1.0 / max(np.linalg.norm(gradient), 1e-300))
+        direction = direction * min(
+            1.0, 1.0 / max(np.linalg.norm(gradient), 1e-300)
+        )
     for (moved, turned), weight in zip(pairs, reversed(weights), strict=True):
         correction = (turned @ direction) / (moved @ turned)
         direction = direction + (weight - correction) * moved

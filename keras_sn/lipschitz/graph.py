@@ -158,13 +158,14 @@ class _Walk:
             for tensor, value in zip(model.inputs, inputs, strict=True)
         }
         for node, operation in nodes(model):
-            arguments = tree.flatten((node.arguments.args,
-                                      node.arguments.kwargs))
-            tensors = [
-                a for a in arguments if isinstance(a, keras.KerasTensor)
-            ]
+            arguments = tree.flatten(
+                (node.arguments.args, node.arguments.kwargs)
+            )
+            tensors = [a for a in arguments if isinstance(a, keras.KerasTensor)]
             taken = [values[id(tensor)] for tensor in tensors]
-            given = self.step(node, operation, tensors, taken, overrides, prefix)
+            given = self.step(
+                node, operation, tensors, taken, overrides, prefix
+            )
             for tensor, value in zip(node.outputs, given, strict=True):
                 values[id(tensor)] = value
         return [values[id(tensor)] for tensor in model.outputs]

@@ -7,7 +7,6 @@ import numpy as np
 from keras_sn.linear_maps.frequencies import TapGeometry
 from keras_sn.linear_maps.symbol import Symbol
 from keras_sn.lipschitz import symbol_norm
-from keras_sn.lipschitz.pieces import EXACT
 from keras_sn.lipschitz.pieces import UPPER
 from keras_sn.lipschitz.pieces import Piece
 from keras_sn.lipschitz.rounding import EPS

@@ -76,7 +76,9 @@ class Slope(Piece):
     def after(self, other):
         """The composition of this one after another."""
         products = [
-            a * b for a in (self.low, self.high) for b in (other.low, other.high)
+            a * b
+            for a in (self.low, self.high)
+            for b in (other.low, other.high)
         ]
         source = f"{other.source}; {self.source}"
         # Widened by what rounding the products may lose.

@@ -54,9 +54,7 @@ class LipschitzReport:
         lines = [
             "  ".join(
                 cell.rjust(width) if i == 1 else cell.ljust(width)
-                for i, (cell, width) in enumerate(
-                    zip(row, widths, strict=True)
-                )
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
             ).rstrip()
             for row in table
         ]

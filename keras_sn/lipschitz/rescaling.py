@@ -129,7 +129,8 @@ def rescale(pieces, scales):
     outs = [*scales, None]
     ins = [None, *[1 / scale for scale in scales]]
     return [
-        piece.scaled(o, i) for piece, o, i in zip(pieces, outs, ins, strict=True)
+        piece.scaled(o, i)
+        for piece, o, i in zip(pieces, outs, ins, strict=True)
     ]
 
 

@@ -63,9 +63,7 @@ def _power_iteration(blocks, iterations):
     # of a matrix that has a dominant row.
     rows = np.linalg.norm(blocks, axis=2)
     vectors = np.conj(
-        np.take_along_axis(
-            blocks, rows.argmax(axis=1)[:, None, None], axis=1
-        )
+        np.take_along_axis(blocks, rows.argmax(axis=1)[:, None, None], axis=1)
     ).transpose(0, 2, 1)
     vectors = vectors + 1e-3 * np.abs(vectors).max(initial=0.0)
     norms = np.zeros(len(blocks))

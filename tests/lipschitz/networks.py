@@ -4,12 +4,33 @@ import keras
 import numpy as np
 from keras import layers
 
-ACTIVATIONS = (
-    "relu relu6 tanh hard_tanh softsign softplus celu elu log_sigmoid "
-    "soft_shrink tanh_shrink sparse_plus squareplus linear leaky_relu selu "
-    "gelu silu mish hard_silu sigmoid hard_sigmoid sparse_sigmoid softmax "
-    "log_softmax"
-).split()
+ACTIVATIONS = [
+    "relu",
+    "relu6",
+    "tanh",
+    "hard_tanh",
+    "softsign",
+    "softplus",
+    "celu",
+    "elu",
+    "log_sigmoid",
+    "soft_shrink",
+    "tanh_shrink",
+    "sparse_plus",
+    "squareplus",
+    "linear",
+    "leaky_relu",
+    "selu",
+    "gelu",
+    "silu",
+    "mish",
+    "hard_silu",
+    "sigmoid",
+    "hard_sigmoid",
+    "sparse_sigmoid",
+    "softmax",
+    "log_softmax",
+]
 
 
 def randomize(model, rng, spread=1.0):

@@ -1,5 +1,6 @@
 """Dense stacks: published numbers, exact cases, gradients, feasibility."""
 
+import itertools
 import pathlib
 
 import numpy as np
@@ -30,7 +31,7 @@ def gaussian_stack(seed, dims):
     rng = np.random.default_rng(seed)
     return [
         rng.normal(size=(rows, columns)) / np.sqrt(columns)
-        for columns, rows in zip(dims, dims[1:], strict=False)
+        for columns, rows in itertools.pairwise(dims)
     ]
 
 
@@ -40,7 +41,7 @@ def eclipse_network(width, layers):
     np.random.seed(width * 7 + layers * 13)  # noqa: NPY002
     dims = [4, *[width] * (layers - 1), 1]
     matrices = []
-    for columns, rows in zip(dims, dims[1:], strict=False):
+    for columns, rows in itertools.pairwise(dims):
         scale = np.random.uniform(0.4, 1.8)  # noqa: NPY002
         matrix = np.random.rand(rows, columns)  # noqa: NPY002
         matrices.append(matrix * scale / np.linalg.norm(matrix, 2))

@@ -1,5 +1,6 @@
 """Whole networks: exact cases, architectures, graphs, reports."""
 
+import io
 import json
 import math
 
@@ -281,7 +282,7 @@ def test_report_as_dict_text_table_and_plot():
     assert f"{report.upper:.6g}" in str(report)
     assert model.layers[1].name in str(report)
     rich = pytest.importorskip("rich.console")
-    console = rich.Console(width=100, record=True, file=open("/dev/null", "w"))
+    console = rich.Console(width=100, record=True, file=io.StringIO())
     console.print(report)
     assert model.layers[1].name in console.export_text()
     matplotlib = pytest.importorskip("matplotlib")
@@ -308,5 +309,3 @@ def test_progress_and_time_limit():
     assert report.upper <= seen[-1][2] * (1 + 1e-6)
     hurried = lipschitz_bound(model, "refined", lower=False, time_limit=0.0)
     assert report.upper <= hurried.upper <= upper(model, "product")
-
-

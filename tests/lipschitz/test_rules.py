@@ -368,10 +368,16 @@ def test_augmentations_do_nothing_at_inference(name):
         "RandomPosterization": (4,),
         "RandomTranslation": (0.2, 0.2),
     }
-    needs_factor = (
-        "Brightness Contrast Rotation Zoom Hue Saturation Sharpness "
-        "ColorDegeneration"
-    ).split()
+    needs_factor = [
+        "Brightness",
+        "Contrast",
+        "Rotation",
+        "Zoom",
+        "Hue",
+        "Saturation",
+        "Sharpness",
+        "ColorDegeneration",
+    ]
     default = (0.2,) if name[6:] in needs_factor else ()
     layer = getattr(layers, name)(*arguments.get(name, default))
     images = np.random.default_rng(0).random((2, 8, 8, 3)).astype("float32")

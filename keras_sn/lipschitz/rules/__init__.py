@@ -1,6 +1,7 @@
 """Rules: the Lipschitz constant of each Keras layer, with its source."""
 
 # The modules register their rules when imported.
+# ruff: noqa: F401
 from keras_sn.lipschitz.rules import activations
 from keras_sn.lipschitz.rules import linear
 from keras_sn.lipschitz.rules import merging

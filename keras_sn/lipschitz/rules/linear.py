@@ -114,9 +114,7 @@ def kernel_piece(layer, kernel, groups, transposed=False, error=0.0):
     if max(strides) > 1 and max(dilation) > 1:
         kernel = _dilated(kernel, dilation)
         taps = kernel.shape[: len(taps)]
-    array = kernel.reshape(
-        math.prod(taps), inputs, groups, filters // groups
-    )
+    array = kernel.reshape(math.prod(taps), inputs, groups, filters // groups)
     piece = Kernel(
         array, taps, strides, channel_axis(layer), transposed, error=error
     )
@@ -139,9 +137,7 @@ def after_convolution(layer, call):
 def _dilated(kernel, dilation):
     """The kernel with the zeros that dilation puts between its taps."""
     taps = kernel.shape[: len(dilation)]
-    extents = [
-        (k - 1) * d + 1 for k, d in zip(taps, dilation, strict=True)
-    ]
+    extents = [(k - 1) * d + 1 for k, d in zip(taps, dilation, strict=True)]
     result = np.zeros((*extents, *kernel.shape[len(dilation) :]))
     result[tuple(slice(None, None, d) for d in dilation)] = kernel
     return result

@@ -43,9 +43,7 @@ def layer_normalization(layer, call):
     else:
         sizes = [call.shape[axis] for axis in axes] if call.shape else [None]
         if None in sizes:
-            return Piece(
-                1 / math.sqrt(layer.epsilon), "1/sqrt(eps)", UPPER
-            )
+            return Piece(1 / math.sqrt(layer.epsilon), "1/sqrt(eps)", UPPER)
         gamma = np.ones(math.prod(sizes))
     if layer.rms_scaling:
         return unbounded(

@@ -35,9 +35,9 @@ AUGMENTATIONS = (
     "RandomZoom",
 )
 for _name in AUGMENTATIONS:
-    register_rule(
-        getattr(keras.layers, _name), "1", "identity at inference"
-    )(lambda layer, call: Identity())
+    register_rule(getattr(keras.layers, _name), "1", "identity at inference")(
+        lambda layer, call: Identity()
+    )
 
 _DISCRETE = "Its output is discrete or its input is, so there is no slope."
 _REST = "Bound the rest of the model, from its outputs on."

@@ -79,9 +79,7 @@ refuse(
 )
 
 
-@register_rule(
-    keras.layers.CenterCrop, "1", "inf where the input is smaller"
-)
+@register_rule(keras.layers.CenterCrop, "1", "inf where the input is smaller")
 def center_crop(layer, call):
     size = None if call.shape is None else call.shape[-3:-1]
     if getattr(layer, "data_format", None) == "channels_first":

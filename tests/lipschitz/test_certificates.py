@@ -1,0 +1,197 @@
+"""Certified radii: exact cases, attacks, agreement between backends."""
+
+import math
+
+import keras
+import networks
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_sn.lipschitz import certified_radius
+from keras_sn.lipschitz import lipschitz_bound
+from keras_sn.lipschitz.pullback import evaluate
+from keras_sn.lipschitz.pullback import pullback
+from keras_sn.losses import LipschitzMarginCrossentropy
+from keras_sn.metrics import CertifiedAccuracy
+
+
+def attacked(model, x, labels, radius, steps=20):
+    """Whether projected gradient ascent finds no other prediction."""
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=x.shape)
+    norm = np.linalg.norm(start, axis=1, keepdims=True)
+    moved = radius * start / norm
+    rows = np.arange(len(x))
+    robust = np.ones(len(x), bool)
+
+    def cotangents(outputs):
+        (logits,) = outputs
+        others = logits.copy()
+        others[rows, labels] = -np.inf
+        u = np.zeros_like(logits)
+        u[rows, others.argmax(axis=1)] += 1
+        u[rows, labels] -= 1
+        return [u]
+
+    for _ in range(steps):
+        point = (x + moved).astype("float32")
+        (logits,), (gradient,) = pullback(model, [point], cotangents)
+        robust &= logits.argmax(axis=1) == labels
+        norm = np.linalg.norm(gradient, axis=1, keepdims=True)
+        moved = moved + 0.3 * radius * gradient / np.maximum(norm, 1e-12)
+        norm = np.linalg.norm(moved, axis=1, keepdims=True)
+        moved *= np.minimum(1.0, radius * (1 - 1e-6) / np.maximum(norm, 1e-12))
+    return robust
+
+
+def test_a_linear_classifier_is_exact():
+    """The distance to the nearest of the planes between classes."""
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    rng = np.random.default_rng(0)
+    networks.randomize(model, rng)
+    x = rng.normal(size=(8, 4)).astype("float32")
+    kernel = np.asarray(model.get_weights()[0], "float64").T
+    logits = evaluate(model, [x])[0]
+    expected = []
+    for row in logits:
+        i = row.argmax()
+        expected.append(
+            min(
+                (row[i] - row[j]) / np.linalg.norm(kernel[i] - kernel[j])
+                for j in range(3)
+                if j != i
+            )
+        )
+    radii = certified_radius(model, x)
+    assert np.all(radii <= expected)
+    np.testing.assert_allclose(radii, expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("head", ["linear", "softmax", "layer", "sigmoid"])
+def test_heads(head):
+    """Softmax and sigmoid change no prediction and no radius."""
+    rng = np.random.default_rng(1)
+    units = 1 if head == "sigmoid" else 3
+    inputs = keras.Input((4,))
+    x = layers.Dense(6, "relu")(inputs)
+    logits = layers.Dense(units)
+    plain = keras.Model(inputs, logits(x))
+    outputs = plain.output
+    if head in ("softmax", "sigmoid"):
+        outputs = layers.Activation(head)(outputs)
+    if head == "layer":
+        outputs = layers.Softmax()(outputs)
+    model = keras.Model(inputs, outputs)
+    networks.randomize(model, rng, spread=0.5)
+    points = rng.normal(size=(8, 4)).astype("float32")
+    np.testing.assert_allclose(
+        certified_radius(model, points),
+        certified_radius(plain, points),
+        atol=1e-3,
+    )
+
+
+def test_pairwise_is_tighter_than_global():
+    rng = np.random.default_rng(2)
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(8, "relu"),
+            layers.Dense(8, "relu"),
+            layers.Dense(3),
+        ]
+    )
+    networks.randomize(model, rng)
+    x = rng.normal(size=(20, 4)).astype("float32")
+    radii = certified_radius(model, x)
+    logits = np.sort(evaluate(model, [x])[0], axis=1)
+    bound = lipschitz_bound(model, lower=False).upper
+    whole = (logits[:, -1] - logits[:, -2]) / (math.sqrt(2) * bound)
+    assert np.all(radii >= whole * (1 - 1e-3) - 1e-4)
+    assert radii.mean() > 1.02 * whole.mean()
+    labels = evaluate(model, [x])[0].argmax(axis=1)
+    for radius in (0.05, 0.2):
+        certified = radii >= radius
+        assert not np.any(certified & ~attacked(model, x, labels, radius))
+
+
+def test_no_bound_no_radius_and_bad_outputs():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layers.Dense(3)(inputs * inputs))
+    x = np.ones((2, 4), "float32")
+    np.testing.assert_array_equal(certified_radius(model, x), 0)
+    two = keras.Model(inputs, [inputs, inputs])
+    with pytest.raises(ValueError, match="one output"):
+        certified_radius(two, x)
+
+
+def test_digits_with_a_budget_of_one():
+    """Clean accuracy, accuracy under attack and certified accuracy."""
+    datasets = pytest.importorskip("sklearn.datasets")
+    x, y = datasets.load_digits(return_X_y=True)
+    x = (x / 16.0).astype("float32")
+    order = np.random.default_rng(0).permutation(len(x))
+    x, y = x[order], y[order].astype("int32")
+    train, test = slice(0, 1400), slice(1400, None)
+    keras.utils.set_random_seed(0)
+    orthogonal = {"kernel_initializer": "orthogonal"}
+    model = keras.Sequential(
+        [
+            keras.Input((64,)),
+            layers.Dense(64, "relu", **orthogonal),
+            layers.Dense(64, "relu", **orthogonal),
+            layers.Dense(10, **orthogonal),
+        ]
+    )
+    model.compile(
+        keras.optimizers.Adam(0.003),
+        LipschitzMarginCrossentropy(radius=0.3, lipschitz=1.0),
+        metrics=[CertifiedAccuracy(0.1), "accuracy"],
+    )
+    for _ in range(12):
+        model.fit(x[train], y[train], batch_size=64, verbose=0)
+        # The budget: every kernel back to norm one.
+        for layer in model.layers:
+            kernel, bias = layer.get_weights()
+            norm = np.linalg.norm(kernel, 2)
+            layer.set_weights([kernel / max(norm, 1.0), bias])
+    assert lipschitz_bound(model, "product", lower=False).upper < 1 + 1e-5
+    logits = evaluate(model, [x[test]])[0]
+    right = logits.argmax(axis=1) == y[test]
+    radii = certified_radius(model, x[test])
+    assert right.mean() > 0.8
+    shares = []
+    for radius in (0.1, 0.5):
+        certified = right & (radii >= radius)
+        robust = right & attacked(model, x[test], y[test], radius)
+        assert not np.any(certified & ~robust)
+        shares += [robust.mean(), certified.mean()]
+    print("clean, attacked and certified at 0.1, 0.5:", right.mean(), *shares)
+    assert shares[1] > 0.3
+    result = model.evaluate(x[test], y[test], return_dict=True, verbose=0)
+    assert result["certified_accuracy"] <= shares[1] + 1e-6
+
+
+# The bracket and a mean radius of this network from one run on JAX: that all
+# backends find them is what they are here for.
+AGREED = None
+
+
+def test_backends_agree():
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 2)),
+            layers.Conv2D(4, 3, activation="tanh"),
+            layers.BatchNormalization(),
+            layers.Flatten(),
+            layers.Dense(8, "gelu"),
+            layers.Dense(3),
+        ]
+    )
+    networks.randomize(model, np.random.default_rng(0))
+    report = lipschitz_bound(model)
+    x = np.random.default_rng(1).normal(size=(8, 6, 6, 2)).astype("float32")
+    figures = (report.lower, report.upper, certified_radius(model, x).mean())
+    print("figures:", *figures)
+    np.testing.assert_allclose(figures, AGREED, rtol=1e-5)
