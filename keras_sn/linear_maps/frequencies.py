@@ -5,7 +5,6 @@ components of its input: the tap at position `q` of an axis of stride `s` acts
 on phase `q mod s`, at the distance `q div s`.
 """
 
-import itertools
 import math
 
 import numpy as np
@@ -133,8 +132,8 @@ class TapGeometry:
         self.polyphase_size = tuple(
             math.ceil(k / s) for k, s in zip(kernel_size, strides, strict=True)
         )
-        taps = list(itertools.product(*[range(k) for k in kernel_size]))
-        taps = np.array(taps, dtype="int64").reshape(len(taps), -1)
+        taps = np.array(list(np.ndindex(*kernel_size)), dtype="int64")
+        taps = taps.reshape(math.prod(kernel_size), len(kernel_size))
         phase_axes = tuple((taps % np.array(strides, "int64")).T)
         self.tap_distances = taps // np.array(strides, "int64")
         self.tap_phases = (

@@ -26,7 +26,7 @@ class BatchNormalizationMap(MatrixMap):
     >>> from keras_sn.linear_maps import linear_maps
     >>> layer = keras.layers.BatchNormalization(epsilon=0.0, name="norm")
     >>> layer.build((None, 2))
-    >>> layer.moving_variance.assign([4.0, 0.25])
+    >>> _ = layer.moving_variance.assign([4.0, 0.25])
     >>> linear_maps(layer)["norm/gamma"].blocks().ravel().tolist()
     [0.5, 2.0]
     """

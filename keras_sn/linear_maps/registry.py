@@ -3,7 +3,7 @@
 from keras_sn.linear_maps.matrix import MatrixMap
 from keras_sn.linear_maps.weights import AppliedWeight
 
-_BUILDERS = {}
+_BUILDERS: dict = {}
 _NORMS = ("kernel", "operator")
 # Names that the stock layer and common custom layers give to what they
 # multiply their input with.
@@ -105,7 +105,7 @@ def linear_maps(layer, norm="operator"):
             f"Layer '{layer.name}' is not built, so it has no weights yet. "
             "Call it on data or call `layer.build(input_shape)` first."
         )
-    maps = {}
+    maps: dict = {}
     for sublayer in walk(layer):
         for linear_map in builder_of(sublayer)(sublayer, norm):
             # A layer knows better than its sublayer what a weight is for.

@@ -27,6 +27,7 @@ def gram_iteration(linear_map, iterations=6, grid=None, values=None):
 
     Example:
 
+    >>> import numpy as np
     >>> from keras_sn.linear_maps import ArrayWeight, MatrixMap
     >>> from keras_sn.norms import gram_iteration
     >>> matrix = MatrixMap(ArrayWeight(np.diag([3.0, 4.0]).astype("float32")))

@@ -120,5 +120,5 @@ def _autocorrelation(taps):
         left = taps[tuple(front)].reshape(len(taps), -1, columns)
         right = taps[tuple(back)].reshape(len(taps), -1, columns)
         matrices.append(np.matmul(np.swapaxes(left, -1, -2), right))
-    shifts = np.array(shifts, dtype="float64")
-    return shifts.reshape(len(matrices), len(kernel_size)), np.stack(matrices)
+    table = np.array(shifts, dtype="float64")
+    return table.reshape(len(shifts), len(kernel_size)), np.stack(matrices)

@@ -101,12 +101,11 @@ class _Refinement:
 
     def explore(self, cells, groups):
         """Climbs from the best of the middles."""
-        values, vectors = [], []
-        for _, _, grams in self.chunks(cells, groups):
-            value, vector = ritz_pairs(grams, self.start, _LANCZOS_STEPS)
-            values.append(value)
-            vectors.append(vector)
-        values, vectors = np.concatenate(values), np.concatenate(vectors)
+        pairs = [
+            ritz_pairs(grams, self.start, _LANCZOS_STEPS)
+            for _, _, grams in self.chunks(cells, groups)
+        ]
+        values, vectors = map(np.concatenate, zip(*pairs, strict=True))
         angles = self.grid.centers(cells)
         for index in np.argsort(values)[::-1][:_CLIMBS]:
             self.climb(angles[index], groups[index], vectors[index])
