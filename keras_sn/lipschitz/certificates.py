@@ -12,6 +12,7 @@ from keras_sn.lipschitz.bound import constant_of
 from keras_sn.lipschitz.bound import largest_root
 from keras_sn.lipschitz.chains import Effort
 from keras_sn.lipschitz.graph import trace
+from keras_sn.lipschitz.linear_pieces import Kernel
 from keras_sn.lipschitz.linear_pieces import Matrix
 from keras_sn.lipschitz.pieces import Identity
 from keras_sn.lipschitz.pullback import evaluate
@@ -29,7 +30,8 @@ def certified_radius(model, x, method="auto", time_limit=60.0, batch_size=256):
     be assigned to class `j`. `K_ij` is the least of three bounds:
     `sqrt(2) L` with `L` the constant of the model, `|w_i - w_j|` times the
     constant of everything before the last layer (GloRo), and, for few
-    classes, the constant of the network whose last layer is `w_i - w_j`.
+    classes and no convolutions, the constant of the network whose last
+    layer is `w_i - w_j`.
 
     Args:
         model: A built model with one output `(batch, classes)`: logits, or
@@ -111,8 +113,15 @@ def pair_constants(graph, classes, method, time_limit, single=False):
     few = classes * (classes - 1) // 2 <= _PAIRS and method not in (
         "product",
         "folded",
+        "rescaled",
     )
-    pair_method = "closed_form" if method in ("auto", "refined") else method
+    # Kernels would be bounded anew for each pair.
+    few = few and not any(
+        isinstance(piece, Kernel)
+        for step in graph.steps
+        if isinstance(step.pieces, list)
+        for piece in step.pieces
+    )
     for i in range(classes):
         for j in range(i):
             row = (matrix.array[i] - matrix.array[j])[None]
@@ -122,7 +131,7 @@ def pair_constants(graph, classes, method, time_limit, single=False):
             if few:
                 error = math.sqrt(2) * matrix.error + 2 * EPS * norm
                 piece = Matrix(row, matrix.axis, error=error)
-                paired = Effort(pair_method, time_limit)
+                paired = Effort("closed_form", time_limit, quick=True)
                 replaced = _with_output(graph, piece)
                 square, _ = bound_graph(replaced, paired)
                 best = min(best, largest_root(square))

@@ -42,9 +42,11 @@ class Effort:
         method: One of `METHODS` or `"auto"`.
         time_limit: Seconds for all chains together.
         progress: Called with `(step, steps, bound)` while refining.
+        quick: Whether to leave out what takes descent.
     """
 
-    def __init__(self, method, time_limit, progress=None):
+    def __init__(self, method, time_limit, progress=None, quick=False):
+        self.quick = quick
         self.method = method
         self.deadline = time.monotonic() + time_limit
         self.progress = progress
@@ -144,15 +146,18 @@ def run_at(links, start):
 
 def _joint_rows(run, effort):
     """The best of: one by one, rescaled, and dense stacks on their own."""
-    options = [[_rescaled_row(run, effort)]]
-    if not _large(run):
+    options = []
+    if not effort.quick:
+        options.append([_rescaled_row(run, effort)])
+    if effort.quick or not _large(run):
         options.append(layer_rows(run))
     if effort.allows("closed_form"):
         dense = _dense_start(run)
         if len(run) - dense > 1:
             head, tail = run[:dense], run[dense:]
             before = layer_rows(head)
-            if sum(isinstance(x.piece, LinearPiece) for x in head) > 1:
+            joined = sum(isinstance(x.piece, LinearPiece) for x in head) > 1
+            if joined and not effort.quick:
                 inner = list(head)
                 while not isinstance(inner[-1].piece, LinearPiece):
                     inner.pop()
@@ -211,7 +216,9 @@ def _dense_row(run, effort):
     matrices = [piece.array for piece in pieces]
     errors = [piece.error for piece in pieces]
     plain = [Matrix(matrix) for matrix in matrices]
-    scales = [best_scales(plain, effort.deadline, iterations=60)]
+    scales = []
+    if not effort.quick:
+        scales = [best_scales(plain, effort.deadline, iterations=60)]
     work = sum(max(matrix.shape) ** 3 for matrix in matrices)
     if effort.allows("refined", work):
         bound = refined_bound(

@@ -6,7 +6,14 @@ import numpy as np
 
 
 def minimize(
-    function, start, iterations=200, memory=12, deadline=None, on_step=None
+    function,
+    start,
+    iterations=200,
+    memory=12,
+    deadline=None,
+    on_step=None,
+    tolerance=1e-12,
+    trials=30,
 ):
     """Minimises a function that may be infinite outside of its domain.
 
@@ -22,6 +29,8 @@ def minimize(
         memory: Number of past steps that shape the next direction.
         deadline: Value of `time.monotonic()` at which to stop.
         on_step: Called with `(step, value, vector)` after each step.
+        tolerance: Relative gain of a step below which to stop.
+        trials: Largest number of lengths to try for a step.
 
     Returns:
         `(vector, value)` of the best iterate.
@@ -45,7 +54,9 @@ def minimize(
         slope = direction @ gradient
         if not (slope < 0 and np.isfinite(slope)) or _late(deadline):
             break
-        found = _backtrack(function, point, value, direction, slope, deadline)
+        found = _backtrack(
+            function, point, value, direction, slope, deadline, trials
+        )
         if found is None:
             if not pairs:
                 break
@@ -62,7 +73,7 @@ def minimize(
         point, value, gradient = new_point, new_value, new_gradient
         if on_step is not None:
             on_step(step, value, point)
-        if gained < 1e-12 * max(abs(value), 1e-3):
+        if gained < tolerance * max(abs(value), 1e-3):
             break
     return point, value
 
@@ -88,9 +99,9 @@ def _direction(gradient, pairs):
     return direction
 
 
-def _backtrack(function, point, value, direction, slope, deadline):
+def _backtrack(function, point, value, direction, slope, deadline, trials):
     length = 1.0
-    for _ in range(30):
+    for _ in range(trials):
         if _late(deadline):
             return None
         candidate = point + length * direction

@@ -98,8 +98,16 @@ def best_scales(pieces, deadline=None, iterations=100):
     moduli = [piece.moduli() for piece in pieces]
     starts = [np.zeros(sum(sizes)), np.log(np.concatenate(balanced(moduli)))]
     start = min(starts, key=lambda logs: objective(logs)[0])
+    # Where singular values meet the function has a kink, and a search along
+    # a line takes many trials for little. Dense ones are cheap to try.
+    patient = all(isinstance(piece, Matrix) for piece in pieces)
     logs, _ = minimize(
-        objective, start, iterations=iterations, deadline=deadline
+        objective,
+        start,
+        iterations=iterations,
+        deadline=deadline,
+        tolerance=1e-9 if patient else 1e-3,
+        trials=30 if patient else 6,
     )
     return [np.exp(part) for part in np.split(logs, splits)]
 
