@@ -407,6 +407,22 @@ class SpectralNormalization(keras.layers.Wrapper):
         else:
             self.build(**config.get("shapes_dict", {}))
 
+    def load_own_variables(self, store):
+        # The stock wrapper stores the kernel next to its `vector_u`.
+        if len(store.keys()) == 2 and len(self._vectors) == 1:
+            self._load_stock_variables(store["0"], store["1"])
+        else:
+            super().load_own_variables(store)
+
+    def _load_stock_variables(self, kernel, vector_u):
+        self._maps[0].weights[0].variable.assign(kernel)
+        if math.prod(vector_u.shape) == math.prod(self.vector_u.shape):
+            shape = self.vector_u.shape
+            self.vector_u.assign(ops.reshape(vector_u[...], shape))
+        else:
+            # One `u` per block here, one for the whole kernel there.
+            self.refresh()
+
     def get_config(self):
         return {
             **super().get_config(),

@@ -161,7 +161,12 @@ def normalization_factor(sigma, norm_bound, mode):
         Scalar tensor, differentiable in `sigma`.
     """
     vanishing = ops.less_equal(sigma, _SMALLEST_SIGMA)
-    factor = norm_bound / ops.where(vanishing, ops.ones_like(sigma), sigma)
+    sigma = ops.where(vanishing, ops.ones_like(sigma), sigma)
+    held = ops.stop_gradient(sigma)
+    # bound / sigma, with a derivative through log(sigma): the plain quotient
+    # would square 1 / sigma on its way back.
+    unity = ops.exp(ops.log(held) - ops.log(sigma))
+    factor = norm_bound / held * unity
     if mode == "clip":
         within = ops.less_equal(sigma, norm_bound)
         factor = ops.where(within, ops.ones_like(factor), factor)

@@ -1,0 +1,60 @@
+"""Same weights, same u, same data: the same training on every backend."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+CHILD = "tests.layers.trajectory"
+ROOT = pathlib.Path(__file__).parents[2]
+REFERENCE = ("torch", "eager")
+# jit on PyTorch is torch.compile; JAX compiles unless told to run eagerly,
+# whatever `jit_compile` says of XLA.
+OTHERS = [
+    ("tensorflow", "eager"),
+    ("tensorflow", "compiled"),
+    ("tensorflow", "jit"),
+    ("jax", "eager"),
+    ("jax", "compiled"),
+    ("jax", "jit"),
+    ("torch", "jit"),
+]
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "torch",
+    reason="compares all backends in one run, the one of PyTorch",
+)
+
+
+def trajectory(folder, backend, mode, norms=("kernel", "operator")):
+    path = folder / f"{backend}-{mode}.npz"
+    if not path.exists():
+        subprocess.run(
+            [sys.executable, "-m", CHILD, str(path), mode, *norms],
+            cwd=ROOT,
+            env={**os.environ, "KERAS_BACKEND": backend},
+            check=True,
+            timeout=600,
+        )
+    return np.load(path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("trajectories")
+
+
+@pytest.mark.xdist_group("trajectories")
+@pytest.mark.parametrize(("backend", "mode"), OTHERS)
+def test_weights_and_losses_after_50_steps(backend, mode, folder):
+    reference = trajectory(folder, *REFERENCE)
+    other = trajectory(folder, backend, mode)
+    assert set(other.files) == set(reference.files)
+    for key in reference.files:
+        np.testing.assert_allclose(
+            other[key], reference[key], rtol=1e-4, atol=1e-4, err_msg=key
+        )

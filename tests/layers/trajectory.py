@@ -1,0 +1,80 @@
+"""Trains one model in one backend and writes its weights: a test's child.
+
+KERAS_BACKEND=jax python -m tests.layers.trajectory OUT.npz MODE NORM...
+"""
+
+import sys
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_sn.layers import SpectralNormalization
+
+STEPS, BATCH = 50, 16
+MODES = {
+    "eager": {"run_eagerly": True},
+    "compiled": {"jit_compile": False},
+    "jit": {"jit_compile": True},
+}
+OPTIMIZERS = {
+    "sgd": lambda: keras.optimizers.SGD(0.05),
+    "adam": lambda: keras.optimizers.Adam(0.003),
+}
+
+
+def build(norm):
+    """Conv + LSTM + Dense, all wrapped."""
+
+    def wrap(layer):
+        return SpectralNormalization(layer, norm=norm)
+
+    return keras.Sequential(
+        [
+            keras.Input((6, 6, 2)),
+            wrap(layers.Conv2D(4, 3, padding="same", activation="tanh")),
+            wrap(layers.Conv2D(4, 3, strides=2, groups=2)),
+            layers.Reshape((4, 4)),
+            wrap(layers.LSTM(5)),
+            wrap(layers.Dense(3)),
+        ]
+    )
+
+
+def initial_weights(model, rng):
+    """Values for all weights, the same on every backend; u of norm one."""
+    values = []
+    for weight in model.weights:
+        value = rng.standard_normal(tuple(weight.shape))
+        if "vector_u" in weight.name:
+            axes = (*range(value.ndim - 2), -1)
+            value /= np.sqrt(np.sum(value**2, axis=axes, keepdims=True))
+        values.append(value.astype("float32"))
+    return values
+
+
+def train(norm, optimizer, mode):
+    """Weights after training on fixed batches, and the last loss."""
+    rng = np.random.default_rng(0)
+    model = build(norm)
+    model.set_weights(initial_weights(model, rng))
+    model.compile(OPTIMIZERS[optimizer](), "mse", **MODES[mode])
+    inputs = rng.standard_normal((STEPS * BATCH, 6, 6, 2)).astype("float32")
+    targets = rng.standard_normal((STEPS * BATCH, 3)).astype("float32")
+    history = model.fit(
+        inputs, targets, batch_size=BATCH, shuffle=False, verbose=0
+    )
+    return [*model.get_weights(), np.array(history.history["loss"])]
+
+
+def main(path, mode, *norms):
+    results = {}
+    for norm in norms:
+        for optimizer in OPTIMIZERS:
+            for i, value in enumerate(train(norm, optimizer, mode)):
+                results[f"{norm}/{optimizer}/{i:02}"] = value
+    np.savez(path, **results)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
