@@ -103,6 +103,15 @@ def written_whole(path, overwrite=True):
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def remove(path):
+    """Removes a file or folder, if there is one."""
+    path = pathlib.Path(path)
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def check_target(path, overwrite):
     """Raises `ValueError` if `path` is no place to write to."""
     path = pathlib.Path(path)

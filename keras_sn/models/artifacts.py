@@ -1,0 +1,177 @@
+"""Exported artifacts: writing one, and running it to compare."""
+
+import itertools
+
+import keras
+import numpy as np
+
+FORMATS = {
+    "tf_saved_model": "",
+    "onnx": ".onnx",
+    "litert": ".tflite",
+    "openvino": "",
+    "torch": ".pt2",
+}
+# A folder holds what OpenVINO writes as two files, so that one step replaces
+# both.
+_OPENVINO_FILE = "model.xml"
+
+
+def write_artifact(model, path, format):
+    """Exports a model by Keras's own exporter for the current backend.
+
+    Args:
+        model: Built model.
+        path: `pathlib.Path` of the artifact.
+        format: Key of `FORMATS`.
+    """
+    if format == "openvino":
+        path.mkdir()
+        path = path / _OPENVINO_FILE
+    options = {}
+    if format == "torch" and len(model.inputs) == 1:
+        import torch
+
+        options["dynamic_shapes"] = {0: torch.export.Dim("batch", min=1)}
+    model.export(str(path), format=format, verbose=False, **options)
+
+
+def largest_difference(path, format, samples, pack):
+    """Largest difference of an artifact, relative to the largest output.
+
+    Args:
+        path: Path of the artifact.
+        format: Key of `FORMATS`.
+        samples: List of `(inputs, outputs)`, lists of arrays.
+        pack: Function from a list of inputs to what the model takes.
+    """
+    run = _RUNNERS[format](path, pack)
+    worst = 0.0
+    for inputs, expected in samples:
+        candidates = run([np.asarray(x) for x in inputs])
+        worst = max(worst, min(_difference(expected, y) for y in candidates))
+    return worst
+
+
+def _difference(expected, outputs):
+    if [x.shape for x in expected] != [np.shape(x) for x in outputs]:
+        return np.inf
+    return max(
+        float(np.max(np.abs(x - np.asarray(y)), initial=0.0))
+        / max(float(np.max(np.abs(x), initial=0.0)), 1e-30)
+        for x, y in zip(expected, outputs, strict=True)
+    )
+
+
+# Each takes the path and `pack`, and returns a function from inputs to the
+# candidates for their outputs; more than one where the order of inputs is not
+# recorded.
+
+
+def _run_saved_model(path, pack):
+    import tensorflow as tf
+
+    artifact = tf.saved_model.load(str(path))
+
+    def run(inputs):
+        packed = pack([tf.constant(x) for x in inputs])
+        outputs = tf.nest.flatten(artifact.serve(packed))
+        yield [x.numpy() for x in outputs]
+
+    return run
+
+
+def _run_onnx(path, pack):
+    del pack
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(
+        str(path), providers=["CPUExecutionProvider"]
+    )
+    names = [value.name for value in session.get_inputs()]
+
+    def run(inputs):
+        yield session.run(None, dict(zip(names, inputs, strict=True)))
+
+    return run
+
+
+def _run_litert(path, pack):
+    del pack
+    runner = _litert_interpreter(path).get_signature_runner()
+    details = runner.get_input_details()
+    names = sorted(details, key=_natural)
+
+    def run(inputs):
+        # A signature names its inputs, but not after those of the model.
+        for order in itertools.permutations(names):
+            shapes = [details[name]["shape_signature"][1:] for name in order]
+            if all(map(_fits, inputs, shapes)):
+                outputs = runner(**dict(zip(order, inputs, strict=True)))
+                yield [outputs[k] for k in sorted(outputs, key=_natural)]
+
+    return run
+
+
+def _fits(array, shape):
+    return all(
+        n in (-1, m) for n, m in zip(shape, array.shape[1:], strict=True)
+    )
+
+
+def _litert_interpreter(path):
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        import tensorflow as tf
+
+        Interpreter = tf.lite.Interpreter
+    return Interpreter(model_path=str(path))
+
+
+def _natural(name):
+    head, _, number = name.rpartition("_")
+    return (head, int(number)) if number.isdigit() else (name, -1)
+
+
+def _run_openvino(path, pack):
+    del pack
+    import openvino
+
+    core = openvino.Core()
+    model = core.compile_model(core.read_model(path / _OPENVINO_FILE), "CPU")
+
+    # TensorFlow's conversion may add outputs from the middle of the graph.
+    named = [
+        i
+        for i, output in enumerate(model.outputs)
+        if any(name.startswith("Identity") for name in output.names)
+    ]
+
+    def run(inputs):
+        outputs = model(inputs)
+        yield [outputs[i] for i in named or range(len(model.outputs))]
+
+    return run
+
+
+def _run_torch(path, pack):
+    import torch
+
+    module = torch.export.load(str(path)).module()
+
+    def run(inputs):
+        with torch.no_grad():
+            outputs = module(pack([torch.from_numpy(x) for x in inputs]))
+        yield [x.numpy() for x in keras.tree.flatten(outputs)]
+
+    return run
+
+
+_RUNNERS = {
+    "tf_saved_model": _run_saved_model,
+    "onnx": _run_onnx,
+    "litert": _run_litert,
+    "openvino": _run_openvino,
+    "torch": _run_torch,
+}
