@@ -114,8 +114,7 @@ def _map_and_values(layer, norm):
     normalized = {}
     inner = layer
     if getattr(layer, "normalizes_itself", False):
-        if layer.built:
-            normalized = layer.normalized_weights()
+        normalized = layer.normalized_weights()
         inner = layer.layer
     maps = linear_maps(inner, norm=norm)
     if len(maps) != 1:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from keras_sn.layers import SpectralNormalization
 from keras_sn.linear_maps import ArrayWeight
 from keras_sn.linear_maps import MatrixMap
 from keras_sn.linear_maps import linear_maps
@@ -169,6 +170,17 @@ def test_not_finite(bad):
 def test_unbuilt_layer_is_named():
     with pytest.raises(ValueError, match="'unbuilt' is not built"):
         spectral_norm(layers.Dense(3, name="unbuilt"))
+
+
+@pytest.mark.parametrize("norm", ["kernel", "operator"])
+def test_a_wrapped_layer_counts_as_normalized(norm):
+    inner = layers.Conv2D(4, 3, kernel_initializer="he_normal")
+    wrapper = SpectralNormalization(inner, norm=norm, norm_bound=2.0)
+    with pytest.raises(ValueError, match=wrapper.name):
+        spectral_norm(wrapper)
+    wrapper.build((None, 9, 9, 3))
+    bounds = spectral_norm(wrapper, norm=norm)
+    assert bounds.lower == pytest.approx(2.0, rel=0.02)
 
 
 def test_several_maps_are_named_and_one_can_be_passed():
