@@ -8,6 +8,8 @@ _SMALLEST_SIGMA = 1e-37
 # Largest Gram matrix that the cold start squares; above it plain iterations
 # are cheaper.
 _LARGEST_GRAM = 1024
+# The same where an estimate converges in every call.
+_LARGEST_GRAM_PER_CALL = 128
 _SQUARINGS = 10
 _COLD_ITERATIONS = 40
 # To converge: |A v| may exceed |A^T u| by this much, relative to |A v|. For
@@ -82,10 +84,15 @@ def _converged_right_vectors(linear_map, u, values):
         growth = _growth(_block_dot(right, pulled), _block_dot(left, image))
         return right, left, growth
 
+    # Near another singular vector than the first the iteration hardly moves.
+    # Where squaring is cheap, a start that is generic again avoids that.
+    start = unit(u + 0.1 * _fixed_start(linear_map, u.dtype))
+    left = _squared_start(linear_map, values, start, _LARGEST_GRAM_PER_CALL)
+    left = u if left is None else left
     right, _, _ = ops.while_loop(
         lambda right, left, growth: ops.greater(growth, _CONVERGED),
         lambda right, left, growth: iterate(left),
-        iterate(ops.stop_gradient(u)),
+        iterate(ops.stop_gradient(left)),
         maximum_iterations=_MOST_ITERATIONS,
     )
     return ops.stop_gradient(right)
@@ -135,11 +142,9 @@ def cold_start(linear_map, values=None, dtype="float32"):
         Tensor of shape `linear_map.probe_shape`.
     """
     values = linear_map.values() if values is None else values
-    values = tuple(_scaled(ops.cast(value, dtype)) for value in values)
-    rng = np.random.default_rng(0)
-    start = rng.standard_normal(linear_map.probe_shape).astype(dtype)
-    start = unit(ops.convert_to_tensor(start))
-    left = _squared_start(linear_map, values, start)
+    values = tuple(ops.cast(value, dtype) for value in values)
+    start = _fixed_start(linear_map, dtype)
+    left = _squared_start(linear_map, values, start, _LARGEST_GRAM)
     iterations = 2
     if left is None:
         left, iterations = start, _COLD_ITERATIONS
@@ -208,9 +213,17 @@ def _scaled(value):
     return value / ops.where(ops.equal(peak, 0), ops.ones_like(peak), peak)
 
 
-def _squared_start(linear_map, values, start):
+def _fixed_start(linear_map, dtype):
+    """Unit probes in a generic direction, equal on every backend."""
+    rng = np.random.default_rng(0)
+    start = rng.standard_normal(linear_map.probe_shape).astype(dtype)
+    return unit(ops.convert_to_tensor(start))
+
+
+def _squared_start(linear_map, values, start, largest):
     """The start after 1024 iterations by squaring, or None without a Gram."""
-    gram = linear_map.gram(values, largest=_LARGEST_GRAM)
+    values = tuple(map(_scaled, values))
+    gram = linear_map.gram(values, largest=largest)
     if gram is None:
         return None
     on_output_side = gram.shape[-1] == start.shape[-1]
