@@ -66,12 +66,30 @@ def best_multipliers(matrices, slopes, scales=(), errors=None):
     steepest = [max(abs(a), abs(b)) for a, b in slopes]
     norms = [norm_upper(m) + e for m, e in zip(unit, errors, strict=True)]
     best = product_upper([*norms, *steepest]), None
+    estimates = []
     for candidate in _candidates(unit, scales, factors):
-        multipliers = recursion_multipliers(unit, slopes, candidate)
+        multipliers, inner = _recursion(unit, slopes, candidate)
+        estimates.append((_estimate(inner, unit[-1]), multipliers))
+    # Proofs cost as much as the recursions: only the best is proved, or the
+    # next one where that fails.
+    for estimate, multipliers in sorted(estimates, key=lambda pair: pair[0]):
+        if estimate >= best[0]:
+            break
         bound = certify(unit, slopes, multipliers, errors)
         if bound < best[0]:
             best = bound, multipliers
+            break
     return product_upper([best[0], *factors]), best[1]
+
+
+def _estimate(inner, matrix):
+    """What the multipliers would prove but for rounding."""
+    try:
+        spread = matrix @ np.linalg.solve(inner, matrix.T)
+    except np.linalg.LinAlgError:
+        return math.inf
+    square = np.linalg.eigvalsh((spread + spread.T) / 2)[-1]
+    return float(np.sqrt(square)) if square > 0 else math.inf
 
 
 def unit_errors(errors, factors):
@@ -95,20 +113,33 @@ def recursion_multipliers(matrices, slopes, diagonal):
     Returns:
         List of vectors.
     """
+    return _recursion(matrices, slopes, diagonal)[0]
+
+
+def _recursion(matrices, slopes, diagonal):
+    """The multipliers, and `X_{l-1}`."""
     inner = np.eye(matrices[0].shape[1])
     multipliers = []
     for i, (a, b) in enumerate(slopes):
         matrix = matrices[i]
-        spread = matrix @ np.linalg.solve(inner, matrix.T)
-        d = diagonal(i, (spread + spread.T) / 2)
+        solved = np.linalg.solve(inner, matrix.T)
+        spread = matrix @ solved
+        spread = (spread + spread.T) / 2
+        d = diagonal(i, spread)
         root = 1 / np.sqrt(d)
         top = np.linalg.eigvalsh(root[:, None] * spread * root[None, :])[-1]
         radius, steepest = (b - a) / 2, max(abs(a), abs(b))
         # Below the exact optimum by more than eigvalsh errs.
         tau = (1 - 1e-12 * len(d)) / (radius * steepest)
         multipliers.append(tau / (d * max(top, 1e-300)))
-        inner = eliminate(inner, matrix, multipliers[-1], a, b)[0]
-    return multipliers
+        if a * b == 0:
+            # A = X_{i-1}: the solution at hand is all that is needed.
+            middle = (a + b) / 2 * multipliers[-1]
+            spread = middle[:, None] * spread * middle[None, :]
+            inner = np.diag(multipliers[-1]) - spread
+        else:
+            inner = eliminate(inner, matrix, multipliers[-1], a, b)[0]
+    return multipliers, inner
 
 
 def eliminate(inner, matrix, multiplier, a, b):
