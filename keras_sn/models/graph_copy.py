@@ -123,12 +123,8 @@ def build_like(copy, layer):
     if getattr(copy, "normalizes_itself", False):
         config = {"layer": config}
     copy.build_from_config(config)
-    if not copy.built:
-        raise ValueError(
-            f"Layer '{layer.name}' ({type(layer).__name__}) cannot be built "
-            f"from its build config {config!r}. Put it into a Functional "
-            "model."
-        )
+    # As after loading from a file: a Model does not say so by itself.
+    copy.built = True
 
 
 def _uncompiled(model):

@@ -1,0 +1,131 @@
+"""Tests of export_model and of the artifacts it leaves."""
+
+import importlib.util
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_sn.models import export_model
+from keras_sn.models import exporting
+from keras_sn.models import normalize_model
+from tests.models.networks import assert_close
+from tests.models.networks import predict
+from tests.models.networks import randomized
+from tests.models.networks import residual
+from tests.models.networks import sequential
+from tests.models.networks import shared
+from tests.models.processes import run_code
+
+_SERVE = """
+import json, sys, numpy, tensorflow as tf
+data = numpy.load(sys.argv[2])
+served = tf.saved_model.load(sys.argv[1])
+outputs = [served.serve(data[:n]).numpy().tolist() for n in (1, 7)]
+assert "keras_sn" not in sys.modules
+print(json.dumps(outputs))
+"""
+
+
+def needs(*modules):
+    missing = [m for m in modules if importlib.util.find_spec(m) is None]
+    return pytest.mark.skipif(
+        bool(missing), reason=f"not installed: {', '.join(missing)}"
+    )
+
+
+@needs("tensorflow")
+def test_saved_model_served_without_keras_sn(tmp_path):
+    model = normalize_model(randomized(residual()))
+    path = export_model(model, tmp_path / "served")
+    data = np.random.default_rng(5).standard_normal((7, 8, 8, 3))
+    np.save(tmp_path / "data.npy", data.astype("float32"))
+    result = run_code(_SERVE, "tensorflow", path, tmp_path / "data.npy")
+    assert result.returncode == 0, result.stderr
+    one, seven = json.loads(result.stdout.splitlines()[-1])
+    expected = predict(model, data.astype("float32"))[0]
+    assert_close(
+        [expected[:1], expected], [np.array(one), np.array(seven)], 1e-4
+    )
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data.npy", "served"]
+
+
+@needs("tensorflow", "tf2onnx", "onnxruntime")
+def test_onnx_in_onnxruntime(tmp_path):
+    import onnxruntime
+
+    model = normalize_model(randomized(sequential()))
+    path = export_model(model, tmp_path / "model.onnx", format="onnx")
+    session = onnxruntime.InferenceSession(str(path))
+    name = session.get_inputs()[0].name
+    data = np.random.default_rng(5).standard_normal((7, 6)).astype("float32")
+    outputs = session.run(None, {name: data})
+    assert_close(predict(model, data), outputs, 1e-4)
+
+
+@needs("tensorflow")
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="each test process of another backend would start TensorFlow again",
+)
+@pytest.mark.parametrize(
+    ("format", "name"),
+    [("tf_saved_model", "served"), ("litert", "model.tflite")],
+)
+def test_several_inputs_and_outputs(format, name, tmp_path):
+    export_model(normalize_model(shared()), tmp_path / name, format=format)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@needs("tensorflow")
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax",
+    reason="JAX exports wrappers to TensorFlow with static loops only",
+)
+def test_not_folded(tmp_path):
+    model = normalize_model(randomized(sequential()))
+    assert export_model(model, tmp_path / "served", folded=False).is_dir()
+
+
+def test_wrong_artifact_never_arrives(tmp_path, monkeypatch):
+    """What differs is thrown away, and the old artifact stays."""
+    path = tmp_path / "model.onnx"
+    path.write_text("old")
+    monkeypatch.setattr(exporting, "_EXPORTERS", {"onnx": [current()]})
+    monkeypatch.setattr(
+        exporting, "write_artifact", lambda model, path, f: path.write_text("")
+    )
+    monkeypatch.setattr(exporting, "largest_difference", lambda *args: 0.1)
+    with pytest.raises(RuntimeError, match=r"differs from the model by 0\.1"):
+        export_model(sequential(), path, format="onnx")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def current():
+    return keras.backend.backend()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"format": "pmml"}, "must be one of"),
+        ({"format": "onnx"}, r"must end in '\.onnx'"),
+        ({"model": keras.Sequential([layers.Dense(2)])}, "is not built"),
+        ({"path": "nowhere/served"}, "no folder"),
+    ],
+)
+def test_bad_input(arguments, message, tmp_path):
+    arguments = {"model": None, "path": "served", **arguments}
+    model = arguments.pop("model") or sequential()
+    path = tmp_path / arguments.pop("path")
+    with pytest.raises(ValueError, match=message):
+        export_model(model, path, **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_existing_artifact_is_kept(tmp_path):
+    with pytest.raises(ValueError, match="exists already"):
+        export_model(sequential(), tmp_path, overwrite=False)

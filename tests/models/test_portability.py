@@ -1,0 +1,62 @@
+"""Files written by one backend and read by the others."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_sn.models import normalize_model
+from tests.models.networks import NETWORKS
+from tests.models.networks import assert_close
+from tests.models.networks import fit_one_step
+from tests.models.networks import predict
+from tests.models.networks import randomized
+from tests.models.processes import BACKENDS
+from tests.models.processes import run_code
+
+_NAMES = ("mobile", "transformer", "lstm", "shared")
+_PORTED = [network for network in NETWORKS if network.name in _NAMES]
+
+
+def read_back(folder):
+    """Compares what the files in `folder` compute with what was written."""
+    for network in _PORTED:
+        inputs = network.inputs(seed=2)
+        with np.load(f"{folder}/{network.name}.npz") as stored:
+            expected = [stored[name] for name in stored.files]
+        model = keras.saving.load_model(f"{folder}/{network.name}.keras")
+        assert_close(expected, predict(model, inputs), 1e-5)
+        fresh = normalize_model(network.make())
+        fresh.load_weights(f"{folder}/{network.name}.weights.h5")
+        assert_close(expected, predict(fresh, inputs), 1e-5)
+    return len(_PORTED)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Models trained and saved by the backend that runs the tests."""
+    folder = tmp_path_factory.mktemp("portable")
+    for network in _PORTED:
+        keras.utils.set_random_seed(0)
+        model = normalize_model(randomized(network.make()))
+        fit_one_step(model, network)
+        np.savez(
+            folder / f"{network.name}.npz",
+            *predict(model, network.inputs(seed=2)),
+        )
+        model.save(folder / f"{network.name}.keras")
+        model.save_weights(folder / f"{network.name}.weights.h5")
+    return folder
+
+
+@pytest.mark.parametrize("reader", BACKENDS)
+def test_written_here_read_there(folder, reader):
+    if reader == keras.backend.backend():
+        assert read_back(folder)
+        return
+    code = (
+        "import sys, keras_sn.layers\n"
+        "from tests.models.test_portability import read_back\n"
+        "print('compared', read_back(sys.argv[1]))"
+    )
+    result = run_code(code, reader, folder)
+    assert f"compared {len(_PORTED)}" in result.stdout, result.stderr
