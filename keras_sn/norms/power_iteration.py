@@ -1,5 +1,6 @@
 """Power iteration on a LinearMap: one warm step for training, a cold start."""
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -216,7 +217,8 @@ def _scaled(value):
 def _fixed_start(linear_map, dtype):
     """Unit probes in a generic direction, equal on every backend."""
     rng = np.random.default_rng(0)
-    start = rng.standard_normal(linear_map.probe_shape).astype(dtype)
+    start = rng.standard_normal(linear_map.probe_shape)
+    start = start.astype(keras.backend.standardize_dtype(dtype))
     return unit(ops.convert_to_tensor(start))
 
 
