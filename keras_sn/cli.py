@@ -316,7 +316,9 @@ def _fold(arguments):
     def change(model):
         from keras_sn.models import fold_model
         from keras_sn.models.folding import wrappers_in
+        from keras_sn.models.graph_copy import check_built
 
+        check_built(model)
         if not wrappers_in(model):
             raise ValueError(
                 f"There is no SpectralNormalization in '{arguments.model}', so "

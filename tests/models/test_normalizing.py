@@ -129,7 +129,8 @@ def test_lambda_and_learnt_preprocessing():
 
 
 @pytest.mark.parametrize("network", _BOUNDED.values(), ids=str)
-def test_budget(network, lipschitz=3.0):
+def test_budget(network):
+    lipschitz = 3.0
     model = randomized(network.make())
     normalized = normalize_model(model, lipschitz=lipschitz)
     folded = fold_model(normalized, certified=True)

@@ -1,0 +1,264 @@
+"""Tests of the command line: results, exit codes, one clear line on errors."""
+
+import json
+import os
+import signal
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_sn.cli import main
+from keras_sn.layers import SpectralNormalization
+from keras_sn.models import normalize_model
+from tests.models.networks import assert_close
+from tests.models.networks import predict
+from tests.models.networks import randomized
+from tests.models.networks import sequential
+from tests.models.processes import run_code
+
+
+@keras.saving.register_keras_serializable(package="keras_sn_tests")
+class Unknown(layers.Layer):
+    """A layer that the process which loads it does not know."""
+
+
+@pytest.fixture
+def plain(tmp_path):
+    path = tmp_path / "plain.keras"
+    randomized(sequential()).save(path)
+    return path
+
+
+@pytest.fixture
+def normalized(tmp_path):
+    path = tmp_path / "normalized.keras"
+    normalize_model(randomized(sequential()), norm_bound=1.5).save(path)
+    return path
+
+
+def test_report_as_json(normalized, capsys):
+    assert main(["report", str(normalized), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [row["layer"] for row in report["norms"]] == ["hidden", "logits"]
+    for row in report["norms"]:
+        assert row["lower"] == pytest.approx(1.5, abs=1e-3)
+        assert row["lower"] <= row["upper"] < 1.501
+    assert report["network"]["upper"] <= 1.501**2
+
+
+def test_report_as_table_and_plot(normalized, tmp_path, capsys):
+    plot = tmp_path / "norms.png"
+    arguments = ["report", str(normalized), "--plot", str(plot)]
+    assert main([*arguments, "--lipschitz", "none"]) == 0
+    printed = capsys.readouterr().out
+    assert "hidden/kernel" in printed
+    assert "1.5" in printed
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert main(arguments) == 1
+    assert "--force" in capsys.readouterr().err
+
+
+def test_normalize_and_fold(plain, tmp_path):
+    wrapped, folded = tmp_path / "wrapped.keras", tmp_path / "folded.keras"
+    arguments = ["normalize", str(plain), str(wrapped), "--layers", "hid*"]
+    assert main([*arguments, "--norm-bound", "2"]) == 0
+    model = keras.saving.load_model(wrapped)
+    assert isinstance(model.get_layer("hidden"), SpectralNormalization)
+    assert model.get_layer("hidden").norm_bound == 2
+    assert isinstance(model.get_layer("logits"), layers.Dense)
+    assert main(["fold", str(wrapped), str(folded), "--certified"]) == 0
+    data = np.ones((2, 6), "float32")
+    assert_close(
+        predict(model, data),
+        predict(keras.saving.load_model(folded), data),
+        1e-4,
+    )
+
+
+def test_normalize_to_a_budget(plain, tmp_path):
+    output = tmp_path / "out.keras"
+    command = ["normalize", str(plain), str(output), "--lipschitz", "9"]
+    assert main(command) == 0
+    bound = keras.saving.load_model(output).get_layer("hidden").norm_bound
+    assert bound == pytest.approx(3, rel=1e-3)
+
+
+def test_upgrade(tmp_path):
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.SpectralNormalization(layers.Dense(3), name="stock"),
+        ]
+    )
+    model.save(tmp_path / "stock.keras")
+    names = [str(tmp_path / "stock.keras"), str(tmp_path / "ours.keras")]
+    assert main(["upgrade", *names]) == 0
+    upgraded = keras.saving.load_model(names[1])
+    assert type(upgraded.get_layer("stock")) is SpectralNormalization
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="export from other backends is tested in tests/models",
+)
+def test_export(normalized, tmp_path, capsys):
+    assert main(["export", str(normalized), str(tmp_path / "served")]) == 0
+    assert (tmp_path / "served" / "saved_model.pb").exists()
+    assert "tf_saved_model" in capsys.readouterr().out
+
+
+def truncated(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def damaged(path):
+    """The directory of the archive is whole, what it leads to is not."""
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        offset = archive.getinfo("model.weights.h5").header_offset
+    content[offset + 200 : offset + 260] = bytes(60)
+    path.write_bytes(bytes(content))
+
+
+def not_keras(path):
+    path.write_text("weights")
+
+
+def unknown_class(path):
+    model = keras.Sequential([keras.Input((2,)), Unknown()])
+    model.save(path)
+    content = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        config = archive.read("config.json").replace(b"Unknown", b"Forgotten")
+        rest = {
+            name: archive.read(name)
+            for name in archive.namelist()
+            if name != "config.json"
+        }
+    assert content
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", config)
+        for name, data in rest.items():
+            archive.writestr(name, data)
+
+
+def unbuilt(path):
+    keras.Sequential([layers.Dense(2)]).save(path)
+
+
+def no_kernel(path):
+    keras.Sequential([keras.Input((2,)), layers.ReLU()]).save(path)
+
+
+def missing(path):
+    path.unlink()
+
+
+_DEFECTS = {
+    missing: "There is no file",
+    truncated: "is broken",
+    damaged: "is broken",
+    not_keras: "is broken",
+    unknown_class: "Cannot load",
+    unbuilt: "is not built",
+    no_kernel: "here is no",
+}
+
+
+@pytest.mark.parametrize("spoil", _DEFECTS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "command", ["report", "normalize", "fold", "upgrade", "export"]
+)
+def test_bad_file(command, spoil, plain, tmp_path, capsys):
+    if command == "export" and spoil is no_kernel:
+        pytest.skip("a model without kernels can be exported")
+    spoil(plain)
+    before = sorted(tmp_path.iterdir())
+    output = "out" if command == "export" else "out.keras"
+    arguments = [command, str(plain), str(tmp_path / output)]
+    if command == "report":
+        arguments.pop()
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("keras-sn: ")
+    assert _DEFECTS[spoil] in error
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("command", ["normalize", "fold", "upgrade", "export"])
+def test_never_overwrites(command, normalized, tmp_path, capsys):
+    output = tmp_path / "there.keras"
+    output.write_text("precious")
+    assert main([command, str(normalized), str(output)]) == 1
+    assert "--force" in capsys.readouterr().err
+    assert output.read_text() == "precious"
+
+
+def test_force_overwrites(normalized, tmp_path):
+    output = tmp_path / "there.keras"
+    output.write_text("old")
+    assert main(["fold", str(normalized), str(output), "--force"]) == 0
+    assert keras.saving.load_model(output).built
+
+
+def test_read_only_folder(normalized, tmp_path, capsys):
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    folder.chmod(0o500)
+    if os.access(folder, os.W_OK):
+        # Root may write anywhere but where there is nothing to write to.
+        folder = "/proc"
+    assert main(["fold", str(normalized), f"{folder}/out.keras"]) == 1
+    error = capsys.readouterr().err
+    assert "Cannot write to folder" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["paint"], ["fold", "a.keras"]])
+def test_wrong_arguments(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "usage: keras-sn" in capsys.readouterr().err
+
+
+_KILLED = """
+import os, signal, sys
+{patch}
+from keras_sn.cli import main
+main(sys.argv[1:])
+"""
+_KILLED_WRITING = """
+import keras
+def save(self, path, **kwargs):
+    open(path, "wb").write(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+keras.Model.save = save
+"""
+_KILLED_PLACING = """
+def replace(*args):
+    os.kill(os.getpid(), signal.SIGKILL)
+os.replace = replace
+"""
+
+
+@pytest.mark.parametrize(
+    "patch", [_KILLED_WRITING, _KILLED_PLACING], ids=["writing", "placing"]
+)
+def test_killed_while_saving(patch, normalized, tmp_path):
+    output = tmp_path / "out.keras"
+    assert main(["fold", str(normalized), str(output)]) == 0
+    before = output.read_bytes()
+    result = run_code(
+        _KILLED.format(patch=patch),
+        keras.backend.backend(),
+        *["fold", normalized, output, "--force"],
+    )
+    assert result.returncode == -signal.SIGKILL, result.stderr
+    assert output.read_bytes() == before
+    assert keras.saving.load_model(output).built
