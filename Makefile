@@ -8,6 +8,9 @@ PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c require
 # One thread each for two test processes: more would only wait for each other.
 export OMP_NUM_THREADS ?= 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# Random layers are compiled once and run once: XLA's optimizations cost more
+# than they save. The trajectories of the training tests are run with them.
+test: export JAX_DISABLE_MOST_OPTIMIZATIONS ?= 1
 
 .PHONY: demo test lint benchmark clean
 
@@ -17,7 +20,7 @@ demo: $(VENV)/demo.installed
 test: $(VENV)/test.installed lint
 	@set -e; for backend in $(BACKENDS); do \
 		echo "== $$backend"; \
-		KERAS_BACKEND=$$backend $(BIN)/python -m pytest -n 2; \
+		KERAS_BACKEND=$$backend $(BIN)/python -m pytest -n 2 --dist loadgroup; \
 	done
 
 lint: $(VENV)/test.installed

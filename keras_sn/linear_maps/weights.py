@@ -4,7 +4,34 @@ import keras
 from keras import ops
 
 
-class AppliedWeight:
+class VariableWeight:
+    """A variable of a layer, taken by itself rather than by an attribute.
+
+    Args:
+        layer: The layer it was found in.
+        variable: The `keras.Variable`.
+    """
+
+    def __init__(self, layer, variable):
+        self.layer = layer
+        self.variable = variable
+
+    @property
+    def path(self):
+        return self.variable.path
+
+    @property
+    def shape(self):
+        return tuple(self.variable.shape)
+
+    def value(self):
+        return self.variable.value
+
+    def scalable_variables(self):
+        return [self.variable]
+
+
+class AppliedWeight(VariableWeight):
     """A weight of a layer, as the layer applies it.
 
     With LoRA a layer applies `kernel + scale * a @ b`, not the variable
@@ -18,17 +45,8 @@ class AppliedWeight:
     """
 
     def __init__(self, layer, attribute, name=None):
-        self.layer = layer
+        super().__init__(layer, _own_variable(layer, name or attribute))
         self.attribute = attribute
-        self.variable = _own_variable(layer, name or attribute)
-
-    @property
-    def path(self):
-        return self.variable.path
-
-    @property
-    def shape(self):
-        return tuple(self.variable.shape)
 
     @property
     def lora_enabled(self):
@@ -63,33 +81,6 @@ class AppliedWeight:
                 "(`keras_sn.models.fold_model`) and quantize the folded "
                 "model."
             )
-
-
-class VariableWeight:
-    """A variable of a layer, taken by itself rather than by an attribute.
-
-    Args:
-        layer: The layer it was found in.
-        variable: The `keras.Variable`.
-    """
-
-    def __init__(self, layer, variable):
-        self.layer = layer
-        self.variable = variable
-
-    @property
-    def path(self):
-        return self.variable.path
-
-    @property
-    def shape(self):
-        return tuple(self.variable.shape)
-
-    def value(self):
-        return self.variable.value
-
-    def scalable_variables(self):
-        return [self.variable]
 
 
 class ArrayWeight:

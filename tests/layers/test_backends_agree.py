@@ -36,7 +36,11 @@ def trajectory(folder, backend, mode, norms=("kernel", "operator")):
         subprocess.run(
             [sys.executable, "-m", CHILD, str(path), mode, *norms],
             cwd=ROOT,
-            env={**os.environ, "KERAS_BACKEND": backend},
+            env={
+                **os.environ,
+                "KERAS_BACKEND": backend,
+                "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
+            },
             check=True,
             timeout=600,
         )
