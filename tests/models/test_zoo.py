@@ -1,0 +1,45 @@
+"""The large models of keras.applications; run by `make test-zoo`."""
+
+import gc
+import os
+
+import keras
+import numpy as np
+import pytest
+
+from keras_sn.models import fold_model
+from keras_sn.models import normalize_model
+from tests.models.networks import assert_close
+from tests.models.test_folding import holds_only_keras
+
+pytestmark = pytest.mark.skipif(
+    os.environ.get("KERAS_SN_ZOO") != "1",
+    reason="takes minutes per model: run `make test-zoo` (KERAS_SN_ZOO=1)",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("ResNet50", 32),
+        ("MobileNetV3Small", 32),
+        ("EfficientNetV2B0", 32),
+        ("ConvNeXtTiny", 32),
+        ("DenseNet121", 32),
+    ],
+)
+def test_normalize_train_fold(name, size):
+    model = getattr(keras.applications, name)(
+        weights=None, input_shape=(size, size, 3), classes=10
+    )
+    normalized = normalize_model(model)
+    data = np.random.default_rng(0).random((2, size, size, 3))
+    data = 255 * data.astype("float32")
+    normalized.compile("sgd", "sparse_categorical_crossentropy")
+    normalized.train_on_batch(data, np.array([1, 2]))
+    folded = fold_model(normalized)
+    expected = normalized.predict(data, verbose=0)
+    assert np.isfinite(expected).all()
+    assert_close([expected], [folded.predict(data, verbose=0)], 1e-4)
+    assert holds_only_keras(folded)
+    gc.collect()
