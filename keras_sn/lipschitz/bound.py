@@ -170,8 +170,8 @@ def chains(graph):
         chain.append(step)
         if len(step.outputs) == 1:
             open_chains[step.outputs[0]] = chain
-    # A chain may stand before a value that its later steps do not need but
-    # that its first one does; its own first step keeps the order.
+    # Only the first step of a chain takes values from outside of it, so the
+    # order of first steps is one in which chains can be bounded.
     return order
 
 

@@ -7,7 +7,6 @@ import keras
 from keras import tree
 
 from keras_sn.lipschitz.pieces import Identity
-from keras_sn.lipschitz.pieces import unbounded
 from keras_sn.lipschitz.rules.operations import operation_pieces
 from keras_sn.lipschitz.rules.registry import Call
 from keras_sn.lipschitz.rules.registry import pieces_of
@@ -231,11 +230,3 @@ def first_unbounded(graph):
                     reason = piece.reason or "Its weights are not finite."
                     return step.name, reason
     return None
-
-
-def no_graph(layer):
-    """The piece of a model that is no graph of layers."""
-    return unbounded(
-        f"{type(layer).__name__} computes its output in its own code.",
-        "Build it as a Functional model, or register a rule for it.",
-    )

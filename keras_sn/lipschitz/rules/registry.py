@@ -12,7 +12,7 @@ from keras_sn.lipschitz.pieces import Merge
 from keras_sn.lipschitz.pieces import Piece
 from keras_sn.lipschitz.pieces import unbounded
 
-_RULES = {}
+_RULES: dict = {}
 
 REGISTER = (
     "Register a rule for it with `keras_sn.lipschitz.register_rule`, if you "
