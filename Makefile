@@ -7,6 +7,7 @@ PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c require
 
 # One thread each for two test processes: more would only wait for each other.
 export OMP_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Random layers are compiled once and run once: XLA's optimizations cost more
 # than they save. The trajectories of the training tests are run with them.
