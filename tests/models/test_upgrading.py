@@ -11,6 +11,7 @@ from keras_sn.models import upgrade_model
 from tests.models.networks import assert_close
 from tests.models.networks import predict
 from tests.models.networks import sequential
+from tests.truth import to_numpy
 
 
 def stock_model():
@@ -19,16 +20,14 @@ def stock_model():
     x = Stock(layers.Conv2D(4, 3), power_iterations=2, name="conv")(inputs)
     x = Stock(layers.Conv2D(4, 3, groups=2), name="grouped")(x)
     x = layers.Flatten()(x)
-    x = layers.Reshape((4, 4))(x)
-    x = layers.TimeDistributed(Stock(layers.Dense(3)), name="steps")(x)
-    return keras.Model(inputs, x)
+    return keras.Model(inputs, Stock(layers.Dense(3), name="score")(x))
 
 
 def trained_stock_model():
     model = stock_model()
     model.compile("sgd", "mse")
     data = np.random.default_rng(0).standard_normal((4, 6, 6, 4))
-    model.fit(data, np.ones((4, 4, 3)), epochs=2, verbose=0)
+    model.fit(data, np.ones((4, 3)), epochs=2, verbose=0)
     return model, data.astype("float32")
 
 
@@ -38,17 +37,30 @@ def test_state_is_kept():
     old, new = model.get_layer("conv"), upgraded.get_layer("conv")
     assert type(new) is SpectralNormalization
     assert new.power_iterations == 2
-    for a, b in [(old.vector_u, new.vector_u), (old.layer.kernel,) * 2]:
-        np.testing.assert_array_equal(
-            keras.ops.convert_to_numpy(a), keras.ops.convert_to_numpy(b)
-        )
-    assert type(upgraded.get_layer("steps").layer) is SpectralNormalization
-    np.testing.assert_array_equal(
-        keras.ops.convert_to_numpy(model.get_layer("steps").layer.layer.bias),
-        keras.ops.convert_to_numpy(
-            upgraded.get_layer("steps").layer.layer.bias
-        ),
+    for a, b in [
+        (old.vector_u, new.vector_u),
+        (old.layer.kernel, new.layer.kernel),
+        (old.layer.bias, new.layer.bias),
+    ]:
+        np.testing.assert_array_equal(to_numpy(a), to_numpy(b))
+
+
+def test_inside_of_another_layer():
+    stock = layers.SpectralNormalization(layers.Dense(3))
+    inputs = keras.Input((4, 5))
+    model = keras.Model(
+        inputs, layers.TimeDistributed(stock, name="steps")(inputs)
     )
+    new = upgrade_model(model).get_layer("steps").layer
+    assert type(new) is SpectralNormalization
+    np.testing.assert_array_equal(
+        to_numpy(stock.layer.kernel), to_numpy(new.layer.kernel)
+    )
+    np.testing.assert_array_equal(
+        to_numpy(stock.vector_u), to_numpy(new.vector_u)
+    )
+    folded = fold_model(upgrade_model(model))
+    assert type(folded.get_layer("steps").layer) is layers.Dense
 
 
 def test_every_weight_is_normalized(tmp_path):
