@@ -13,7 +13,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # than they save. The trajectories of the training tests are run with them.
 test: export JAX_DISABLE_MOST_OPTIMIZATIONS ?= 1
 
-.PHONY: demo test lint benchmark clean
+.PHONY: demo test test-thorough test-zoo lint benchmark clean
 
 demo: $(VENV)/demo.installed
 	OMP_NUM_THREADS= KERAS_BACKEND=tensorflow $(BIN)/python examples/quickstart.py
@@ -22,6 +22,17 @@ test: $(VENV)/test.installed lint
 	@set -e; for backend in $(BACKENDS); do \
 		echo "== $$backend"; \
 		KERAS_BACKEND=$$backend $(BIN)/python -m pytest -n 2 --dist loadgroup; \
+	done
+
+# What would take CI too long: all random draws on every backend, the large
+# models of keras.applications.
+test-thorough: export KERAS_SN_THOROUGH = 1
+test-thorough: test
+
+test-zoo: export KERAS_SN_ZOO = 1
+test-zoo: $(VENV)/test.installed
+	@set -e; for backend in $(BACKENDS); do \
+		KERAS_BACKEND=$$backend $(BIN)/python -m pytest tests/models/test_zoo.py; \
 	done
 
 lint: $(VENV)/test.installed

@@ -8,9 +8,10 @@ from keras_sn.linear_maps import linear_maps
 from keras_sn.norms import spectral_norm
 from tests import truth
 from tests.linear_maps.convolutions import RandomConvolution
+from tests.thoroughness import draws
 
 BATCHES = 10
-CASES_PER_BATCH = 30
+CASES_PER_BATCH = draws(30, sample=5)
 
 
 @pytest.mark.parametrize("batch", range(BATCHES))

@@ -1,0 +1,18 @@
+"""How many random draws a run makes: all on PyTorch, a sample elsewhere."""
+
+import os
+
+import keras
+
+# The mathematics under the random tests is NumPy on every backend, while
+# TensorFlow and JAX compile for minutes what is drawn once. `make
+# test-thorough` sets the variable and draws everything everywhere.
+THOROUGH = (
+    keras.backend.backend() == "torch"
+    or os.environ.get("KERAS_SN_THOROUGH") == "1"
+)
+
+
+def draws(everything, sample):
+    """The number of draws for this run."""
+    return everything if THOROUGH else sample
