@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import pytest
 
+from tests.thoroughness import EVERYTHING
+
 CHILD = "tests.layers.trajectory"
 ROOT = pathlib.Path(__file__).parents[2]
 REFERENCE = ("torch", "eager")
@@ -21,7 +23,14 @@ OTHERS = [
     ("jax", "eager"),
     ("jax", "compiled"),
     ("jax", "jit"),
-    ("torch", "jit"),
+    pytest.param(
+        "torch",
+        "jit",
+        marks=pytest.mark.skipif(
+            not EVERYTHING,
+            reason="torch.compile takes minutes: run `make test-thorough`",
+        ),
+    ),
 ]
 
 pytestmark = pytest.mark.skipif(
