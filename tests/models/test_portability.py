@@ -28,10 +28,13 @@ def read_back(folder):
         inputs = network.inputs(seed=2)
         with np.load(f"{folder}/{network.name}.npz") as stored:
             expected = [stored[name] for name in stored.files]
-        model = keras.saving.load_model(f"{folder}/{network.name}.keras")
+        path = f"{folder}/{network.name}.keras"
+        # A model compiled on JAX asks for jit_compile, which takes PyTorch a
+        # minute per model.
+        model = keras.saving.load_model(path, compile=False)
         assert_close(expected, predicted(model, inputs), 1e-5)
         for variable in model.weights:
-            variable.assign(keras.ops.zeros_like(variable))
+            variable.assign(np.zeros(variable.shape))
         model.load_weights(f"{folder}/{network.name}.weights.h5")
         assert_close(expected, predicted(model, inputs), 1e-5)
     return len(_PORTED)
