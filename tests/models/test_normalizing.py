@@ -9,6 +9,7 @@ from keras_sn.layers import SpectralNormalization
 from keras_sn.lipschitz import lipschitz_bound
 from keras_sn.models import fold_model
 from keras_sn.models import normalize_model
+from keras_sn.models.folding import wrappers_in
 from tests.models.networks import NETWORKS
 from tests.models.networks import assert_close
 from tests.models.networks import predict
@@ -136,6 +137,18 @@ def test_budget(network):
     folded = fold_model(normalized, certified=True)
     upper = lipschitz_bound(folded, method="product", lower=False).upper
     assert 0.9 * lipschitz < upper <= lipschitz
+
+
+@pytest.mark.parametrize("network", [_BOUNDED["unet"], _BOUNDED["shared"]])
+def test_budget_holds_for_other_weights(network):
+    """Whatever training makes of the wrapped weights."""
+    normalized = normalize_model(randomized(network.make()), lipschitz=2.0)
+    randomized(normalized, seed=7)
+    for wrapper in wrappers_in(normalized):
+        wrapper.refresh()
+    folded = fold_model(normalized, certified=True)
+    upper = lipschitz_bound(folded, method="product", lower=False).upper
+    assert 1.8 < upper <= 2.0
 
 
 def test_budget_below_a_skip_connection():
