@@ -63,14 +63,14 @@ def max_pooling(layer, call):
     keras.layers.AveragePooling3D, "prod |A_i|", "1-D matrices, with edges"
 )
 def average_pooling(layer, call):
-    sizes = spatial_sizes(layer, call)
+    windows = list(zip(layer.pool_size, layer.strides, strict=True))
+    sizes = spatial_sizes(layer, call) or (None,) * len(windows)
+    repeats = _repeats_edges(layer, sizes, windows)
     bound, exact = 1.0, True
-    for axis, (k, s) in enumerate(
-        zip(layer.pool_size, layer.strides, strict=True)
-    ):
-        size = sizes[axis] if sizes else None
+    for size, (k, s) in zip(sizes, windows, strict=True):
         if size is not None and size <= 4096:
-            bound *= norm_upper(averaging(size, k, s, layer.padding))
+            matrix = averaging(size, k, s, layer.padding, repeats)
+            bound *= norm_upper(matrix)
         elif layer.padding == "valid":
             # Rows sum to one, columns to at most ceil(k/s)/k.
             bound *= math.sqrt(-(-k // s) / k) * (1 + 1e-15)
@@ -82,10 +82,30 @@ def average_pooling(layer, call):
     return channelwise(layer, bound, "prod |A_i|", guarantee)
 
 
-def averaging(size, pool, stride, padding):
+def _repeats_edges(layer, sizes, windows):
+    """Whether padding="same" repeats the edges instead of leaving them out.
+
+    Keras on PyTorch does, on every axis, if one of them is padded unevenly.
+    """
+    if layer.padding == "valid" or keras.backend.backend() != "torch":
+        return False
+    return any(
+        size is not None and sum(_padding(size, k, s)) % 2
+        for size, (k, s) in zip(sizes, windows, strict=True)
+    )
+
+
+def _padding(size, pool, stride):
+    """Positions before and after the input with padding="same"."""
+    total = max(pool - 1 - (size - 1) % stride, 0)
+    return total // 2, total - total // 2
+
+
+def averaging(size, pool, stride, padding, repeats_edges=False):
     """The matrix of 1-D average pooling.
 
-    Windows that reach beyond the input average what lies inside of it.
+    Windows that reach beyond the input average what lies inside of it, or
+    repeat the nearest input for what lies outside.
 
     Example:
 
@@ -96,13 +116,15 @@ def averaging(size, pool, stride, padding):
     if padding == "valid":
         count, before = max((size - pool) // stride + 1, 0), 0
     else:
-        count = -(-size // stride)
-        before = max((count - 1) * stride + pool - size, 0) // 2
+        count, before = -(-size // stride), _padding(size, pool, stride)[0]
     matrix = np.zeros((count, size))
     for row in range(count):
-        start = row * stride - before
-        inside = slice(max(start, 0), min(start + pool, size))
-        matrix[row, inside] = 1 / (inside.stop - inside.start)
+        window = row * stride - before + np.arange(pool)
+        if not repeats_edges:
+            window = window[(window >= 0) & (window < size)]
+        np.add.at(
+            matrix[row], np.clip(window, 0, size - 1), 1 / max(len(window), 1)
+        )
     return matrix
 
 
