@@ -91,6 +91,11 @@ class Symbol:
         """The symbol of the adjoint map, up to the order of the frequencies."""
         return Symbol(np.swapaxes(self.taps, -1, -2), self.error)
 
+    def magnitude(self):
+        """A power of two next to the largest entry, or zero."""
+        largest = float(np.max(np.abs(self.taps), initial=0.0))
+        return 2.0 ** max(math.frexp(largest)[1], -1000) if largest else 0.0
+
     def scaled(self, factor):
         """The symbol times a power of two, which is exact."""
         return Symbol(self.taps * factor, self.error * factor)

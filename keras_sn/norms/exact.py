@@ -37,10 +37,15 @@ def exact_bounds(symbol):
             "brackets it. Received a kernel of the (polyphase) size "
             f"{symbol.kernel_size}."
         )
-    gram = GramSymbol(symbol)
+    scale = symbol.magnitude()
+    if scale == 0.0:
+        return NormBounds(0.0, 0.0)
+    # Squares must neither overflow nor underflow; powers of two are exact.
+    gram = GramSymbol(symbol.scaled(1 / scale))
     groups = np.arange(gram.groups)
     grams = gram.at(np.zeros((gram.groups, len(symbol.kernel_size))), groups)
     square = float(np.linalg.eigvalsh(grams)[:, -1].max())
     rounding = gram.error + 16 * gram.size * _EPSILON * square
     lower = math.sqrt(max(square - rounding, 0.0)) * (1 - 4 * _EPSILON)
-    return NormBounds(lower, math.sqrt(square + rounding) * (1 + 4 * _EPSILON))
+    upper = math.sqrt(square + rounding) * (1 + 4 * _EPSILON)
+    return NormBounds(lower, upper).scaled(scale)

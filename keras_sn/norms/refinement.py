@@ -38,7 +38,7 @@ def refined_bounds(symbol, rtol=1e-2, progress=None, grid=None):
     Guarantee: both bounds hold, rounding of the float64 arithmetic included.
 
     Args:
-        symbol: `Symbol` of finite numbers that are neither tiny nor huge.
+        symbol: `Symbol` of finite numbers.
         rtol: Largest `(upper - lower) / upper`. Close to what rounding
             allows, the bracket is as tight as can be proved instead.
         progress: Called as `progress(done, total)`, in grid points.
@@ -53,7 +53,12 @@ def refined_bounds(symbol, rtol=1e-2, progress=None, grid=None):
     - Duffin & Schaeffer, 1938, on functions of exponential type
     - [Pfister & Bresler, 2019](https://arxiv.org/abs/1811.01337)
     """
-    return _Refinement(GramSymbol(symbol), rtol, progress, grid).run()
+    scale = symbol.magnitude()
+    if scale == 0.0:
+        return NormBounds(0.0, 0.0)
+    # Squares must neither overflow nor underflow; powers of two are exact.
+    gram = GramSymbol(symbol.scaled(1 / scale))
+    return _Refinement(gram, rtol, progress, grid).run().scaled(scale)
 
 
 class _Refinement:
@@ -74,7 +79,7 @@ class _Refinement:
     @property
     def upper(self):
         """What to prove: within `rtol` of the lower bound, beyond rounding."""
-        floor = 4 * self.gram.error / max(self.lower, 1e-300) ** 2
+        floor = 4 * self.gram.error / max(self.lower, 1e-100) ** 2
         floor += 64 * (self.gram.size + 8) ** 2 * _EPSILON
         return self.lower / (1 - min(max(0.97 * self.rtol, floor), 0.999))
 

@@ -75,22 +75,18 @@ def spectral_norm(
             f"The weights of {linear_map!r} contain NaN or infinity, so they "
             "have no spectral norm."
         )
-    largest = float(np.max(np.abs(symbol.taps), initial=0.0))
-    if largest == 0.0:
+    if not symbol.taps.any():
         return NormBounds(0.0, 0.0)
-    # Squares must neither overflow nor underflow; powers of two are exact.
-    scale = 2.0 ** max(math.frexp(largest)[1], -1000)
     if method == "power_iteration":
         return _estimate(linear_map, values)
-    symbol = symbol.scaled(1 / scale)
     if method == "auto":
         small = min(symbol.matrix_shape) <= _EXACT_SIZE
         constant = math.prod(symbol.kernel_size) == 1
         method = "exact" if small and constant else "refine"
     if method == "exact":
-        return exact_bounds(symbol).scaled(scale)
+        return exact_bounds(symbol)
     with shown(progress) as report:
-        return refined_bounds(symbol, rtol, report).scaled(scale)
+        return refined_bounds(symbol, rtol, report)
 
 
 def _check_arguments(method, rtol):

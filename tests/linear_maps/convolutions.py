@@ -45,10 +45,9 @@ class RandomConvolution:
         classes = _CLASSES[kind]
         dimensions = int(rng.choice([1, 2, 3], p=[0.45, 0.45, 0.1]))
         dimensions = min(dimensions, len(classes))
-        most = (7, 5, 3)[dimensions - 1]
-        kernel = tuple(int(k) for k in rng.integers(1, most + 1, dimensions))
         stride = int(rng.choice([1, 1, 2, 3, 4]))
         dilation = int(rng.choice([1, 1, 2, 3])) if stride == 1 else 1
+        kernel = _fitting_kernel(rng, dimensions, dilation)
         groups = 1
         arguments = {
             "strides": stride,
@@ -105,7 +104,7 @@ class RandomConvolution:
             self.twin.build((None,) * (dimensions + 1) + (self.channels,))
             self.twin.set_weights(weights)
         smallest = [(k - 1) * dilation + 1 for k in kernel]
-        room = _LARGEST_INPUT / self.channels
+        room = max(_LARGEST_INPUT / self.channels, 1)
         side = int(room ** (1 / dimensions))
         self.sizes = [
             tuple(max(n, int(rng.integers(1, side + 1))) for n in smallest),
@@ -140,6 +139,14 @@ class RandomConvolution:
 
     def __str__(self):
         return f"seed {self.seed}: {self.description}"
+
+
+def _fitting_kernel(rng, dimensions, dilation):
+    """A kernel size from 1 to 7 whose smallest input is not too large."""
+    while True:
+        kernel = tuple(int(k) for k in rng.integers(1, 8, dimensions))
+        if math.prod((k - 1) * dilation + 1 for k in kernel) <= _LARGEST_INPUT:
+            return kernel
 
 
 def _images(layer, shape):

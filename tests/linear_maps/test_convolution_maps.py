@@ -1,5 +1,7 @@
 """Operator maps of convolutions against the dense matrices of real layers."""
 
+import math
+
 import numpy as np
 import pytest
 from keras import ops
@@ -32,11 +34,16 @@ def check(case):
     sampled = np.linalg.svd(symbols, compute_uv=False).max()
     assert bounds.lower <= sampled * linear_map.excess(24) * (1 + 1e-9), case
     assert sampled <= bounds.upper, case
-    for size in case.sizes:
+    norms = []
+    for size in sorted(case.sizes, key=math.prod, reverse=True):
         dense = case.dense_matrix(size)
+        norms.append(truth.spectral_norm(dense))
         # Unit vectors went through float32.
-        assert truth.spectral_norm(dense) <= bounds.upper * (1 + 1e-5), case
-    # The smaller size, whichever the order.
+        assert norms[-1] <= bounds.upper * (1 + 1e-5), case
+    if max(case.layer.strides) == 1 and norms[0] < 0.97 * bounds.lower:
+        # Only larger inputs come that close: the symbol attains it somewhere.
+        assert sampled >= 0.97 * bounds.lower, case
+    # The smaller size is left.
     check_matvec(linear_map.at_size(size), dense, rng, case)
 
 
