@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import zipfile
 
 import keras
 import numpy as np
@@ -13,16 +12,22 @@ from keras import layers
 from keras_sn.cli import main
 from keras_sn.layers import SpectralNormalization
 from keras_sn.models import normalize_model
+from tests.models.broken_files import UNFIT
+from tests.models.broken_files import UNREADABLE
+from tests.models.broken_files import no_kernel
 from tests.models.networks import assert_close
 from tests.models.networks import predict
 from tests.models.networks import randomized
 from tests.models.networks import sequential
 from tests.models.processes import run_code
 
-
-@keras.saving.register_keras_serializable(package="keras_sn_tests")
-class Unknown(layers.Layer):
-    """A layer that the process which loads it does not know."""
+_DEFECTS = UNREADABLE | UNFIT
+_CHANGES = {
+    "normalize": "out.keras",
+    "fold": "out.keras",
+    "upgrade": "out.keras",
+    "export": "out",
+}
 
 
 @pytest.fixture
@@ -110,87 +115,22 @@ def test_export(normalized, tmp_path, capsys):
     assert "tf_saved_model" in capsys.readouterr().out
 
 
-def truncated(path):
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-
-
-def damaged(path):
-    """The directory of the archive is whole, what it leads to is not."""
-    content = bytearray(path.read_bytes())
-    with zipfile.ZipFile(path) as archive:
-        offset = archive.getinfo("model.weights.h5").header_offset
-    content[offset + 200 : offset + 260] = bytes(60)
-    path.write_bytes(bytes(content))
-
-
-def not_keras(path):
-    path.write_text("weights")
-
-
-def unknown_class(path):
-    model = keras.Sequential([keras.Input((2,)), Unknown()])
-    model.save(path)
-    content = path.read_bytes()
-    with zipfile.ZipFile(path) as archive:
-        config = archive.read("config.json").replace(b"Unknown", b"Forgotten")
-        rest = {
-            name: archive.read(name)
-            for name in archive.namelist()
-            if name != "config.json"
-        }
-    assert content
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("config.json", config)
-        for name, data in rest.items():
-            archive.writestr(name, data)
-
-
-def unbuilt(path):
-    keras.Sequential([layers.Dense(2)]).save(path)
-
-
-def no_kernel(path):
-    keras.Sequential([keras.Input((2,)), layers.ReLU()]).save(path)
-
-
-def missing(path):
-    path.unlink()
-
-
-_DEFECTS = {
-    missing: "There is no file",
-    truncated: "is broken",
-    damaged: "is broken",
-    not_keras: "is broken",
-    unknown_class: "Cannot load",
-    unbuilt: "is not built",
-    no_kernel: "here is no",
-}
-
-
 @pytest.mark.parametrize("spoil", _DEFECTS, ids=lambda f: f.__name__)
-@pytest.mark.parametrize(
-    "command", ["report", "normalize", "fold", "upgrade", "export"]
-)
+@pytest.mark.parametrize("command", ["report", *_CHANGES])
 def test_bad_file(command, spoil, plain, tmp_path, capsys):
     if command == "export" and spoil is no_kernel:
         pytest.skip("a model without kernels can be exported")
     spoil(plain)
     before = sorted(tmp_path.iterdir())
-    output = "out" if command == "export" else "out.keras"
-    arguments = [command, str(plain), str(tmp_path / output)]
-    if command == "report":
-        arguments.pop()
+    arguments = [command, str(plain)]
+    if command != "report":
+        arguments.append(str(tmp_path / _CHANGES[command]))
     assert main(arguments) == 1
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert error.startswith("keras-sn: ")
-    assert _DEFECTS[spoil] in error
+    assert_one_line(capsys, _DEFECTS[spoil])
     assert sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("command", ["normalize", "fold", "upgrade", "export"])
+@pytest.mark.parametrize("command", _CHANGES)
 def test_never_overwrites(command, normalized, tmp_path, capsys):
     output = tmp_path / "there.keras"
     output.write_text("precious")
@@ -206,17 +146,49 @@ def test_force_overwrites(normalized, tmp_path):
     assert keras.saving.load_model(output).built
 
 
-def test_read_only_folder(normalized, tmp_path, capsys):
+@pytest.fixture
+def locked(tmp_path):
+    """A folder that nobody can write to."""
     folder = tmp_path / "locked"
     folder.mkdir()
     folder.chmod(0o500)
-    if os.access(folder, os.W_OK):
-        # Root may write anywhere but where there is nothing to write to.
-        folder = "/proc"
-    assert main(["fold", str(normalized), f"{folder}/out.keras"]) == 1
+    # Root may write anywhere but where there is nothing to write to.
+    return "/proc" if os.access(folder, os.W_OK) else folder
+
+
+@pytest.mark.parametrize(("command", "name"), _CHANGES.items())
+def test_read_only_folder(command, name, locked, tmp_path, capsys):
+    model = randomized(sequential())
+    if command == "upgrade":
+        stock = layers.SpectralNormalization(layers.Dense(3))
+        model = keras.Sequential([keras.Input((4,)), stock])
+    elif command == "fold":
+        model = normalize_model(model)
+    path = tmp_path / "model.keras"
+    model.save(path)
+    assert main([command, str(path), f"{locked}/{name}"]) == 1
+    assert_one_line(capsys, "Cannot write to folder")
+
+
+def test_plot_to_a_read_only_folder(plain, locked, capsys):
+    arguments = ["report", str(plain), "--plot", f"{locked}/norms.png"]
+    assert main([*arguments, "--lipschitz", "none"]) == 1
+    assert_one_line(capsys, "Cannot write to folder")
+
+
+@pytest.mark.parametrize(("command", "name"), _CHANGES.items())
+def test_no_folder(command, name, plain, tmp_path, capsys):
+    output = tmp_path / "nowhere" / name
+    assert main([command, str(plain), str(output)]) == 1
+    assert_one_line(capsys, "There is no folder")
+    assert list(tmp_path.iterdir()) == [plain]
+
+
+def assert_one_line(capsys, message):
     error = capsys.readouterr().err
-    assert "Cannot write to folder" in error
     assert error.count("\n") == 1
+    assert error.startswith("keras-sn: ")
+    assert message in error
 
 
 @pytest.mark.parametrize("arguments", [[], ["paint"], ["fold", "a.keras"]])
