@@ -38,11 +38,14 @@ def load_model(path):
             "`model.save('name.keras')`."
         )
     _check_archive(path)
+    # What Keras raises on a config that makes no sense is whatever that leads
+    # to, and so for the `from_config` of anybody's layers.
     try:
         return keras.saving.load_model(path, safe_mode=True)
-    except (TypeError, ValueError, KeyError, OSError) as error:
+    except Exception as error:
+        kind = type(error).__name__
         raise ValueError(
-            f"Cannot load '{path}': {first_line(error)}"
+            f"Cannot load '{path}': {kind}: {first_line(error)}"
         ) from error
 
 

@@ -59,6 +59,15 @@ def no_class(path):
     _rewrite(path, {"config.json": without_class})
 
 
+def wrong_type(path):
+    """Keras's loader ends in an AttributeError."""
+
+    def without_text(config):
+        return config.replace(b'"module": "keras.layers"', b'"module": true', 1)
+
+    _rewrite(path, {"config.json": without_text})
+
+
 def other_weights(path):
     """The config asks for larger weights than there are."""
 
@@ -102,6 +111,7 @@ UNREADABLE = {
     no_weights: "Cannot load",
     no_model: "Cannot load",
     no_class: "Cannot load",
+    wrong_type: "AttributeError",
     other_weights: "Cannot load",
     unknown_class: "Cannot load",
     unsafe: "Cannot load",
