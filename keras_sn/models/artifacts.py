@@ -5,6 +5,8 @@ import itertools
 import keras
 import numpy as np
 
+from keras_sn.models.onnx_operations import register_operations
+
 FORMATS = {
     "tf_saved_model": "",
     "onnx": ".onnx",
@@ -28,6 +30,8 @@ def write_artifact(model, path, format):
     if format == "openvino":
         path.mkdir()
         path = path / _OPENVINO_FILE
+    if format == "onnx" and keras.backend.backend() == "tensorflow":
+        register_operations()
     options = {}
     if format == "torch" and len(model.inputs) == 1:
         import torch
