@@ -1,72 +1,66 @@
-"""Lower bounds of a Lipschitz constant: pairs of inputs, improved by ascent."""
+"""Lower bounds of a Lipschitz constant: slopes, raised by ascent."""
 
 import time
 
-import keras
 import numpy as np
 
-from keras_sn.lipschitz.pullback import evaluate
-from keras_sn.lipschitz.pullback import pullback
+from keras_sn.lipschitz.flat_model import FlatModel
+from keras_sn.lipschitz.flat_model import flat
+from keras_sn.lipschitz.flat_model import input_shapes
+from keras_sn.lipschitz.flat_model import unit
+from keras_sn.lipschitz.slopes import proved_slope
+from keras_sn.lipschitz.slopes import size_of
 
-_OPEN_AXIS = 8
+# Distance of the ends between which `J v` is told, in sizes of a point: a
+# long one sees kinks, a short one curvature.
+_REACHES = (1e-2, 0.3)
+_ROUND = 20
+_FIRST_STEP, _DECAY, _MOMENTUM = 0.1, 0.92, 0.5
+_JUMP = 0.7
+# A gain below is rounding.
+_GAIN = 1e-6
 
 
 def lower_bound(
-    model, data=None, starts=32, iterations=60, seed=0, time_limit=60.0
+    model, data=None, starts=32, iterations=80, seed=0, time_limit=60.0
 ):
-    """A slope that a pair of inputs attains, as steep as can be found.
+    """A slope that pairs of inputs attain, as steep as can be found.
 
-    Pairs `x`, `x + h v` start at random (and from the data). For unit `v`
-    and `u` along `f(x + h v) - f(x)`, the mean of the pulled back `J^T u` at
-    both ends is the next `v`, as in a power iteration, and the difference of
-    the two is the direction in which moving the pair makes it steeper. At
-    the end the best pairs are evaluated once more, and what rounding may
-    have added to the quotient is taken off.
+    At points that start at random (and from the data), `v` follows the power
+    iteration: `u` lies along `f(x + r v) - f(x)`, and the pulled back
+    `J^T u` is the next `v`. How it changes towards `x + r v` is the
+    direction in which moving `x` makes the slope steeper. Now and then each
+    point jumps beside the best place it has seen.
+
+    The lengths of the steps are fixed in advance: a search that adapts them
+    would depend on rounding, and end elsewhere on each backend.
 
     Args:
         model: A built model or layer, called with `training=False`.
         data: Array, or list of arrays as the model has inputs. `None`:
             random normal starts.
-        starts: Number of pairs.
-        iterations: Number of ascent steps.
+        starts: Number of points.
+        iterations: Number of steps.
         seed: Seed of the random numbers.
         time_limit: Seconds after which to stop improving.
 
     Returns:
-        The largest quotient `|f(x) - f(y)| / |x - y|`, at least 0; 0 for a
+        A lower bound of the Lipschitz constant, see `proved_slope`; 0 for a
         model whose inputs are not floating-point numbers.
     """
     shapes = input_shapes(model)
     if shapes is None:
         return 0.0
+    deadline = time.monotonic() + time_limit
     rng = np.random.default_rng(seed)
-    pairs = _Pairs(model, _starts(shapes, data, starts, rng), rng)
-    pairs.ascend(iterations, time.monotonic() + time_limit)
-    return pairs.best_quotient()
-
-
-def input_shapes(model):
-    """Shapes of the inputs without batch, open axes at a small size.
-
-    Returns:
-        List of tuples; `None` if an input is no floating-point tensor or the
-        shape is not known.
-    """
-    inputs = getattr(model, "inputs", None)
-    if not inputs:
-        shape = (model.get_build_config() or {}).get("input_shape")
-        if not shape or isinstance(shape[0], (list, tuple, dict)):
-            return None
-        shapes = [shape]
-    else:
-        kinds = [keras.backend.standardize_dtype(x.dtype) for x in inputs]
-        if not all("float" in kind for kind in kinds):
-            return None
-        shapes = [tensor.shape for tensor in inputs]
-    return [
-        tuple(_OPEN_AXIS if n is None else n for n in shape[1:])
-        for shape in shapes
-    ]
+    points, shapes = _starts(shapes, data, starts, rng)
+    model = FlatModel(model, shapes, 2 * len(points))
+    search = _Search(model, points, rng)
+    for iteration in range(iterations):
+        if iteration and time.monotonic() > deadline:
+            break
+        search.step(iteration, iterations)
+    return proved_slope(model, search.steepest(), rng)
 
 
 def _starts(shapes, data, count, rng):
@@ -78,8 +72,7 @@ def _starts(shapes, data, count, rng):
     if data is not None:
         arrays = data if isinstance(data, (list, tuple)) else [data]
         shapes = [np.shape(array)[1:] for array in arrays]
-        rows = [np.asarray(a, "float64").reshape(len(a), -1) for a in arrays]
-        rows = np.concatenate(rows, axis=1)
+        rows = flat(arrays)
         chosen = rng.permutation(len(rows))[: max(count // 2, 1)]
         if rows.shape[1] == points.shape[1]:
             points[: len(chosen)] = rows[chosen]
@@ -88,134 +81,65 @@ def _starts(shapes, data, count, rng):
     return points, shapes
 
 
-class _Pairs:
-    """Pairs of points of which each is improved on its own."""
+class _Search:
+    """Points of which each climbs on its own."""
 
-    def __init__(self, model, starts, rng):
-        self.model = model
-        self.x, self.shapes = starts
-        self.rng = rng
-        count, size = self.x.shape
-        self.v = _unit(rng.standard_normal((count, size)))
-        # Large steps see far, and small ones the slope at a point.
-        self.h = np.geomspace(0.02, 2.0, count)[rng.permutation(count), None]
-        self.step = np.ones((count, 1))
+    def __init__(self, model, points, rng):
+        self.model, self.x, self.rng = model, points, rng
+        self.v = unit(rng.standard_normal(points.shape))
+        self.momentum = np.zeros_like(points)
+        self.best = np.full(len(points), -1.0)
+        self.best_x, self.best_v = points.copy(), self.v.copy()
+        self.best_u = None
 
-    def unflatten(self, points):
-        arrays, start = [], 0
-        for shape in self.shapes:
-            size = int(np.prod(shape))
-            part = points[:, start : start + size]
-            arrays.append(part.reshape(len(points), *shape).astype("float32"))
-            start += size
-        return arrays
+    def step(self, iteration, iterations):
+        """Measures the slope at each point, then moves the points."""
+        reach = _REACHES[iteration // _ROUND % len(_REACHES)]
+        u, gradient, bend = self.measure(reach * size_of(self.x))
+        slope = np.linalg.norm(gradient, axis=1)
+        self.v = np.where(slope[:, None] > 0, unit(gradient), self.v)
+        if self.best_u is None:
+            self.best_u = np.zeros_like(u)
+        better = slope > self.best * (1 + _GAIN)
+        self.best = np.where(better, slope, self.best)
+        self.best_x[better], self.best_u[better] = self.x[better], u[better]
+        self.best_v[better] = self.v[better]
+        within = iteration % _ROUND
+        if within == _ROUND - 1:
+            self.jump(1 - iteration / iterations)
+        elif within >= (3 if iteration >= _ROUND else 8):
+            # Not before `v` has settled.
+            self.move(bend, slope[:, None], _FIRST_STEP * _DECAY**within)
 
-    def slopes(self, x, v):
-        """Quotients, and the pulled back directions at both ends."""
-        count = len(x)
-        ends = np.concatenate([x, x + self.h * v])
-        directions = {}
+    def measure(self, reach):
+        """`u` along `J v`, `J^T u`, and how that changes along `v`."""
+        count = len(self.x)
+        directions = []
 
         def cotangents(outputs):
-            flat = _flat(outputs)
-            delta = flat[count:] - flat[:count]
-            directions["delta"] = delta
-            u = _unit(delta)
-            u = np.concatenate([u, u])
-            pieces, start = [], 0
-            for output in outputs:
-                size = int(np.prod(output.shape[1:]))
-                pieces.append(u[:, start : start + size].reshape(output.shape))
-                start += size
-            return pieces
+            u = unit(outputs[count:] - outputs[:count])
+            directions.append(u)
+            return np.concatenate([u, u])
 
-        _, gradients = pullback(self.model, self.unflatten(ends), cotangents)
-        gradients = _flat(gradients)
-        quotient = np.linalg.norm(directions["delta"], axis=1) / self.h[:, 0]
-        quotient = np.nan_to_num(quotient, nan=-1.0, posinf=-1.0)
-        return quotient, gradients[:count], gradients[count:]
+        ends = np.concatenate([self.x, self.x + reach * self.v])
+        _, gradients = self.model.pullback(ends, cotangents)
+        near, far = np.split(gradients, 2)
+        return directions[0], near, far - near
 
-    def ascend(self, iterations, deadline):
-        quotient, near, far = self.slopes(self.x, self.v)
-        for iteration in range(iterations):
-            if time.monotonic() > deadline:
-                break
-            x, v = self.x, _unit(near + far)
-            if iteration % 3 == 2:
-                x = x + self.step * self.h * _unit(far - near)
-            flat = np.linalg.norm(near + far, axis=1) == 0
-            v[flat] = _unit(self.rng.standard_normal(v[flat].shape))
-            if iteration % 10 == 9:
-                # A pair that no longer moves may sit in a flat corner.
-                x = x + 0.3 * self.h * self.rng.standard_normal(x.shape)
-            new = self.slopes(x, v)
-            better = new[0] > quotient
-            self.x[better], self.v[better] = x[better], v[better]
-            near[better], far[better] = new[1][better], new[2][better]
-            quotient = np.where(better, new[0], quotient)
-            moved = better[:, None]
-            self.step = np.where(moved, 1.5 * self.step, 0.6 * self.step)
-            self.step = np.clip(self.step, 1e-3, 10.0)
-        self.quotient = quotient
+    def move(self, bend, slope, length):
+        # Rounding gives no direction.
+        bent = np.linalg.norm(bend, axis=1, keepdims=True) > 1e-5 * slope
+        direction = np.where(bent, unit(bend), 0.0)
+        self.momentum = _MOMENTUM * self.momentum + direction
+        self.x = self.x + length * size_of(self.x) * unit(self.momentum)
 
-    def best_quotient(self, kept=6, factors=(0.25, 1.0, 4.0)):
-        """The steepest of the best pairs, rounding taken off.
+    def jump(self, share):
+        noise = unit(self.rng.standard_normal(self.x.shape))
+        self.x = self.best_x + share * _JUMP * size_of(self.best_x) * noise
+        self.v, self.momentum = self.best_v.copy(), np.zeros_like(self.x)
 
-        How far rounding may carry the outputs is measured: moving each input
-        by a unit in the last place makes every rounding inside of the model
-        fall differently.
-        """
-        order = np.argsort(-self.quotient)[:kept]
-        x, reach = self.x[order], self.h[order] * self.v[order]
-        ends = np.concatenate([x, *[x + factor * reach for factor in factors]])
-        ends = ends.astype("float32").astype("float64")
-        eps = np.finfo("float32").eps
-        near = [
-            ends * (1 + self.rng.choice([-eps, eps], ends.shape))
-            for _ in range(3)
-        ]
-        outputs = self.evaluate(np.concatenate([ends, *near]))
-        outputs = outputs.reshape(4, len(ends), -1)
-        values = outputs[0]
-        noise = np.linalg.norm(outputs[1:] - values, axis=-1).max(axis=0)
-        noise = 2 * (noise + eps * np.linalg.norm(values, axis=-1))
-        count = len(x)
-        best = 0.0
-        for start in range(count, len(ends), count):
-            part = slice(start, start + count)
-            distance = np.linalg.norm(ends[part] - ends[:count], axis=1)
-            rise = np.linalg.norm(values[part] - values[:count], axis=1)
-            rise = rise - noise[part] - noise[:count]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                quotient = np.where(distance > 0, rise / distance, 0.0)
-            quotient = np.nan_to_num(quotient, nan=0.0, posinf=0.0)
-            best = max(best, float(quotient.max(initial=0.0)))
-        return best
-
-    def evaluate(self, points, batch_size=128):
-        """Outputs of the model, a flat row per point."""
-        return np.concatenate(
-            [
-                _flat(
-                    evaluate(
-                        self.model,
-                        self.unflatten(points[start : start + batch_size]),
-                    )
-                )
-                for start in range(0, len(points), batch_size)
-            ]
-        )
-
-
-def _flat(arrays):
-    return np.concatenate(
-        [
-            np.asarray(array, "float64").reshape(len(array), -1)
-            for array in arrays
-        ],
-        axis=1,
-    )
-
-
-def _unit(rows):
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
+    def steepest(self, kept=4):
+        """`(slope, x, v, u)` of the best points, the steepest first."""
+        order = np.argsort(-self.best)[:kept]
+        found = self.best, self.best_x, self.best_v, self.best_u
+        return [tuple(part[index] for part in found) for index in order]

@@ -10,7 +10,7 @@ class LipschitzReport:
     Attributes:
         name: Name of the model.
         method: The method asked for.
-        lower: A slope that a pair of inputs attains.
+        lower: A slope that pairs of inputs attain.
         upper: Proved upper bound of the Lipschitz constant.
         layers: List of rows with `name`, `constant`, `guarantee`
             (`"exact"`, `"upper bound"`, `"none"`), `source` of the formula,
