@@ -17,12 +17,13 @@ _REACHES = (1e-2, 0.3)
 _ROUND = 20
 _FIRST_STEP, _DECAY, _MOMENTUM = 0.1, 0.92, 0.5
 _JUMP = 0.7
+_LARGE_MODEL = 1_000_000
 # A gain below is rounding.
 _GAIN = 1e-6
 
 
 def lower_bound(
-    model, data=None, starts=32, iterations=80, seed=0, time_limit=60.0
+    model, data=None, starts=None, iterations=80, seed=0, time_limit=60.0
 ):
     """A slope that pairs of inputs attain, as steep as can be found.
 
@@ -39,7 +40,8 @@ def lower_bound(
         model: A built model or layer, called with `training=False`.
         data: Array, or list of arrays as the model has inputs. `None`:
             random normal starts.
-        starts: Number of points.
+        starts: Number of points. `None`: 32, or 8 for a model with more than
+            a million parameters, whose calls take seconds.
         iterations: Number of steps.
         seed: Seed of the random numbers.
         time_limit: Seconds after which to stop improving.
@@ -51,6 +53,8 @@ def lower_bound(
     shapes = input_shapes(model)
     if shapes is None:
         return 0.0
+    if starts is None:
+        starts = 32 if model.count_params() <= _LARGE_MODEL else 8
     deadline = time.monotonic() + time_limit
     rng = np.random.default_rng(seed)
     points, shapes = _starts(shapes, data, starts, rng)

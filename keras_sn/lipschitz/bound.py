@@ -51,7 +51,8 @@ def lipschitz_bound(
         data: Array or list of arrays of inputs (as many as the model has) to
             start the search for a lower bound from. `None`: random.
         time_limit: Seconds for rescaling and refinement; what is found by
-            then is a bound all the same.
+            then is a bound all the same. A third of it for the search for a
+            lower bound.
         progress: `True` for a progress bar of the refinement (needs `rich`),
             or a function of `(step, steps, bound)`.
         seed: Seed of the random starts.
@@ -85,7 +86,7 @@ def lipschitz_bound(
     found = 0.0
     if lower:
         found = lower_bound(
-            model, data=data, seed=seed, time_limit=time_limit / 2
+            model, data=data, seed=seed, time_limit=time_limit / 3
         )
     return LipschitzReport(model.name, method, found, upper, rows)
 

@@ -76,7 +76,7 @@ def rows_of(links, effort):
     if effort.method == "product":
         return layer_rows(links)
     folded = fold(links)
-    if any(math.isinf(link.piece.constant) for link in folded):
+    if not all(link.piece.bounded for link in folded):
         return layer_rows(folded)
     if not effort.allows("rescaled"):
         return layer_rows(folded)

@@ -1,5 +1,6 @@
 """Linear pieces: matrices, kernels and diagonals that fold and rescale."""
 
+import copy
 import math
 
 import numpy as np
@@ -12,6 +13,9 @@ from keras_sn.lipschitz.pieces import Piece
 from keras_sn.lipschitz.rounding import EPS
 from keras_sn.lipschitz.rounding import frobenius_upper
 from keras_sn.lipschitz.rounding import norm_upper
+
+# Frequencies to keep an eye on while channels are rescaled.
+_FOCUS = 6
 
 
 class LinearPiece(Piece):
@@ -40,9 +44,22 @@ class LinearPiece(Piece):
             self._constant = self.norm_upper() + self.error
         return self._constant
 
+    @property
+    def bounded(self):
+        return bool(np.all(np.isfinite(self.weights)))
+
+    @property
+    def weights(self):
+        """The numbers it is made of."""
+        return self.array
+
     def norm_upper(self):
         """Proved upper bound of the spectral norm."""
         raise NotImplementedError
+
+    def focused(self):
+        """The same piece; `top` may look only where the norm is large."""
+        return self
 
     def scaled(self, out_scale, in_scale):
         """`diag(out_scale) W diag(in_scale)`."""
@@ -128,6 +145,10 @@ class Diagonal(LinearPiece):
         self.vector = np.asarray(vector, "float64")
         self.inputs = self.outputs = len(self.vector)
 
+    @property
+    def weights(self):
+        return self.vector
+
     def norm_upper(self):
         if not np.all(np.isfinite(self.vector)):
             return math.inf
@@ -164,6 +185,7 @@ class Kernel(LinearPiece):
         strides: Stride per axis.
         axis: The channel axis.
         transposed: Whether the piece is the adjoint of that convolution.
+        angles: Frequencies for `top` to look at; `None` for a coarse grid.
     """
 
     def __init__(
@@ -175,9 +197,11 @@ class Kernel(LinearPiece):
         transposed=False,
         source="sup_w |K^(w)|",
         error=0.0,
+        angles=None,
     ):
         super().__init__(axis, source, error)
         self.array = np.asarray(array, "float64")
+        self.angles = angles
         self.kernel_size = tuple(kernel_size)
         self.strides = tuple(strides)
         self.transposed = transposed
@@ -227,10 +251,16 @@ class Kernel(LinearPiece):
             self.transposed,
             self.source,
             error + 4 * EPS * len(array) * frobenius_upper(array),
+            self.angles,
         )
 
+    def focused(self):
+        piece = copy.copy(self)
+        piece.angles = symbol_norm.leading_angles(self.symbol(), _FOCUS)
+        return piece
+
     def top(self):
-        norm, group, rows, columns = symbol_norm.top(self.symbol())
+        norm, group, rows, columns = symbol_norm.top(self.symbol(), self.angles)
         _, inputs, groups, outputs = self.array.shape
         # The rows of a polyphase matrix: phases, each with all inputs.
         rows = rows.reshape(-1, inputs).sum(axis=0)

@@ -45,6 +45,11 @@ class Piece:
         return self._constant
 
     @property
+    def bounded(self):
+        """Whether the constant is finite, which is cheaper to tell."""
+        return math.isfinite(self.constant)
+
+    @property
     def guarantee(self):
         return self._guarantee if math.isfinite(self.constant) else NONE
 

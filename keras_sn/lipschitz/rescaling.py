@@ -78,6 +78,7 @@ def best_scales(pieces, deadline=None, iterations=100):
     if not sizes:
         return []
     splits = np.cumsum(sizes)[:-1]
+    pieces = [piece.focused() for piece in pieces]
 
     def objective(logs):
         if np.abs(logs).max() > _LARGEST_LOG:

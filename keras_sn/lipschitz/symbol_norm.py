@@ -3,7 +3,6 @@
 import numpy as np
 
 from keras_sn.linear_maps.frequencies import half_grid
-from keras_sn.lipschitz.rounding import power_of_two
 from keras_sn.norms.refinement import refined_bounds
 
 
@@ -18,11 +17,7 @@ def upper(symbol, rtol=None):
     """
     if rtol is None:
         rtol = _tolerance(symbol)
-    largest = float(np.abs(symbol.taps).max(initial=0.0))
-    scale = power_of_two(largest)
-    if scale == 0:
-        return 0.0
-    return float(refined_bounds(symbol.scaled(1 / scale), rtol).upper * scale)
+    return refined_bounds(symbol, rtol).upper
 
 
 def _tolerance(symbol):
@@ -35,49 +30,73 @@ def _tolerance(symbol):
     return 0.16
 
 
-def top(symbol, iterations=8):
-    """The norm on a coarse grid, and the energies of its singular vectors.
+def top(symbol, angles=None, iterations=8):
+    """The largest norm found, and the energies of its singular vectors.
+
+    Args:
+        symbol: `Symbol`.
+        angles: Array `(frequencies, axes)`; `None` for a coarse grid.
+        iterations: Number of steps of power iteration.
 
     Returns:
         `(norm, group, rows, columns)`.
     """
-    grid = tuple(1 if k == 1 else max(8, 2 * k) for k in symbol.kernel_size)
-    angles = 2 * np.pi * half_grid(grid) / np.asarray(grid, "float64")
+    angles = _coarse_grid(symbol) if angles is None else angles
     best = (-1.0, np.zeros(symbol.matrix_shape), 0)
-    for start in range(0, len(angles), 16):
-        chunk = angles[start : start + 16]
-        blocks = symbol.at(chunk)
-        blocks = blocks.reshape(-1, *symbol.matrix_shape)
+    for _, blocks in _blocks(symbol, angles):
         norms = _power_iteration(blocks, iterations)
         index = int(np.argmax(norms))
         if norms[index] > best[0]:
             best = norms[index], blocks[index], index % symbol.groups
     _, block, group = best
-    left, values, right = _top_vectors(block)
-    return values, group, np.abs(left) ** 2, np.abs(right) ** 2
+    left, norm, right = _top_vectors(block)
+    return norm, group, np.abs(left) ** 2, np.abs(right) ** 2
+
+
+def leading_angles(symbol, count, iterations=8):
+    """The frequencies of a coarse grid where the norm is largest."""
+    angles = _coarse_grid(symbol)
+    norms = np.zeros(len(angles))
+    for start, blocks in _blocks(symbol, angles):
+        found = _power_iteration(blocks, iterations)
+        found = found.reshape(-1, symbol.groups).max(axis=1)
+        norms[start : start + len(found)] = found
+    return angles[np.argsort(-norms)[:count]]
+
+
+def _coarse_grid(symbol):
+    grid = tuple(1 if k == 1 else max(8, 2 * k) for k in symbol.kernel_size)
+    return 2 * np.pi * half_grid(grid) / np.asarray(grid, "float64")
+
+
+def _blocks(symbol, angles):
+    """The matrices of a few frequencies at a time: memory is limited."""
+    for start in range(0, len(angles), 16):
+        blocks = symbol.at(angles[start : start + 16])
+        # In that order BLAS does the products with vectors.
+        blocks = np.ascontiguousarray(blocks)
+        yield start, blocks.reshape(-1, *symbol.matrix_shape)
 
 
 def _power_iteration(blocks, iterations):
     """Estimates of the norms of a stack of matrices."""
     # Rows of the largest norm: never orthogonal to the top singular vector
     # of a matrix that has a dominant row.
-    rows = np.linalg.norm(blocks, axis=2)
-    vectors = np.conj(
-        np.take_along_axis(blocks, rows.argmax(axis=1)[:, None, None], axis=1)
-    ).transpose(0, 2, 1)
+    rows = np.linalg.norm(blocks, axis=2).argmax(axis=1)
+    vectors = np.conj(blocks[np.arange(len(blocks)), rows])
     vectors = vectors + 1e-3 * np.abs(vectors).max(initial=0.0)
     norms = np.zeros(len(blocks))
-    adjoint = np.conj(blocks.transpose(0, 2, 1))
     for _ in range(iterations):
         vectors = vectors / np.maximum(_norms(vectors), 1e-300)
-        image = blocks @ vectors
-        norms = _norms(image)[:, 0, 0]
-        vectors = adjoint @ image
+        image = np.matmul(blocks, vectors[:, :, None])[:, :, 0]
+        norms = _norms(image)[:, 0]
+        # Row times matrix: no copy of the matrices, whatever their size.
+        vectors = np.matmul(np.conj(image)[:, None, :], blocks)[:, 0].conj()
     return norms
 
 
 def _norms(vectors):
-    return np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
 def _top_vectors(block):

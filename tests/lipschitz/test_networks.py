@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import time
 
 import architectures
 import keras
@@ -15,6 +16,7 @@ from keras import ops
 from keras_sn.lipschitz import lipschitz_bound
 from keras_sn.lipschitz.graph import history
 from keras_sn.lipschitz.graph import trace
+from tests.thoroughness import EVERYTHING
 
 METHODS = ("product", "folded", "rescaled", "closed_form", "refined")
 
@@ -103,6 +105,19 @@ def test_convolutional_architectures(build):
     folded = upper(model, "folded")
     rescaled = upper(model, "rescaled")
     assert rescaled < folded < product < math.inf
+
+
+@pytest.mark.skipif(
+    not EVERYTHING, reason="takes minutes: run `make test-thorough`"
+)
+@pytest.mark.parametrize("method", ["product", "folded", "rescaled", "auto"])
+def test_resnet18_in_full_width_takes_less_than_a_minute(method):
+    model = networks.randomize(
+        architectures.resnet18(), np.random.default_rng(0)
+    )
+    start = time.process_time()
+    assert upper(model, method) < math.inf
+    assert time.process_time() - start < 60
 
 
 @pytest.mark.parametrize(
