@@ -285,14 +285,17 @@ class SpectralNormalization(keras.layers.Wrapper):
             linear_map, u.value, self._iterations(training), held
         )
         inputs = ops.cast(inputs, kernel.dtype)
-        rows = ops.reshape(inputs, (-1, kernel.shape[0]))
-        images = ops.matmul(ops.concatenate([rows, right], axis=0), kernel)
+        rows = inputs
+        if len(inputs.shape) != 2:
+            rows = ops.reshape(inputs, (-1, kernel.shape[0]))
+        images = ops.concatenate([rows, right], axis=0) @ kernel
         sigma, new_u = sigma_of_image(images[-1:], u.value)
         outputs = images[:-1] * self._factor(sigma, u, new_u, training)
-        shape = (*ops.shape(inputs)[:-1], kernel.shape[1])
-        outputs = ops.reshape(outputs, shape)
+        if len(inputs.shape) != 2:
+            shape = (*ops.shape(inputs)[:-1], kernel.shape[1])
+            outputs = ops.reshape(outputs, shape)
         if self.layer.bias is not None:
-            outputs = ops.add(outputs, self.layer.bias)
+            outputs = outputs + self.layer.bias
         return self.layer.activation(outputs)
 
     def _replacements(self, factors):

@@ -109,13 +109,13 @@ class ConvolutionMap(SpatialMap):
         spread = self.modulate(probes)
         if groups == 1:
             spread = ops.reshape(spread, (2 * frequencies, taps * channels))
-            outputs = ops.matmul(spread, matrices)
+            outputs = spread @ matrices
             outputs = ops.reshape(outputs, (frequencies, 2, self.filters))
             return ops.transpose(outputs, (1, 0, 2))
         spread = ops.reshape(spread, (2 * frequencies, taps, groups, channels))
         spread = ops.transpose(spread, (2, 0, 1, 3))
         spread = ops.reshape(spread, (groups, 2 * frequencies, taps * channels))
-        outputs = ops.matmul(spread, matrices)
+        outputs = spread @ matrices
         outputs = ops.reshape(outputs, (groups, frequencies, 2, self.filters))
         outputs = ops.transpose(outputs, (2, 1, 0, 3))
         return ops.reshape(outputs, self.probe_shape)
@@ -128,14 +128,14 @@ class ConvolutionMap(SpatialMap):
             # The kernel on the left, so that no backend transposes it.
             probes = ops.transpose(probes, (2, 1, 0))
             probes = ops.reshape(probes, (self.filters, 2 * frequencies))
-            spread = ops.transpose(ops.matmul(matrices, probes))
+            spread = ops.transpose(matrices @ probes)
         else:
             probes = ops.reshape(probes, (2, frequencies, groups, self.filters))
             probes = ops.transpose(probes, (2, 3, 1, 0))
             probes = ops.reshape(
                 probes, (groups, self.filters, 2 * frequencies)
             )
-            spread = ops.matmul(matrices, probes)
+            spread = matrices @ probes
             spread = ops.reshape(
                 spread, (groups, taps, channels, 2 * frequencies)
             )
@@ -153,7 +153,7 @@ class ConvolutionMap(SpatialMap):
         matrix = self._matrices(values)
         if self.groups > 1:
             matrix = ops.take(matrix, index % self.groups, axis=0)
-        return ops.sum(left * ops.matmul(spread, matrix))
+        return ops.sum(left * (spread @ matrix))
 
     def tap_tensor(self, values=None):
         (kernel,) = self.values() if values is None else values

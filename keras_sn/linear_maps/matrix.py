@@ -80,21 +80,21 @@ class MatrixMap(LinearMap):
 
     def block_matvec(self, probes, values=None):
         if self.num_blocks == 1:
-            return ops.matmul(probes, self._matrix(values))
-        return ops.matmul(probes[:, None, :], self.block_tensor(values))[:, 0]
+            return probes @ self._matrix(values)
+        return (probes[:, None, :] @ self.block_tensor(values))[:, 0]
 
     def block_rmatvec(self, probes, values=None):
         # The vector on the right, so that no backend transposes the weight.
         if self.num_blocks == 1:
             column = ops.transpose(probes)
-            return ops.transpose(ops.matmul(self._matrix(values), column))
-        return ops.matmul(self.block_tensor(values), probes[:, :, None])[..., 0]
+            return ops.transpose(self._matrix(values) @ column)
+        return (self.block_tensor(values) @ probes[:, :, None])[..., 0]
 
     def block_form(self, left, right, index, values=None):
         block = ops.take(self.block_tensor(values), index, axis=0)
         left = ops.take(left, index, axis=0)
         right = ops.take(right, index, axis=0)
-        return ops.sum(left * ops.matmul(right[None, :], block)[0])
+        return ops.sum(left * (right[None, :] @ block)[0])
 
     def blocks(self, grid=None, values=None):
         del grid
@@ -112,5 +112,5 @@ class MatrixMap(LinearMap):
         blocks = self.block_tensor(values)
         transposed = ops.transpose(blocks, (0, 2, 1))
         if rows < columns:
-            return ops.matmul(blocks, transposed)
-        return ops.matmul(transposed, blocks)
+            return blocks @ transposed
+        return transposed @ blocks

@@ -69,7 +69,7 @@ class SeparableConvolutionMap(SpatialMap):
             self.window.offsets(size),
             self.window.output_size(size),
         )
-        return self.restore_format(ops.matmul(outputs, pointwise))
+        return self.restore_format(outputs @ pointwise)
 
     def rmatvec(self, outputs, values=None):
         outputs = self.channels_last(outputs)
@@ -78,7 +78,7 @@ class SeparableConvolutionMap(SpatialMap):
             size = self.window.input_size(tuple(outputs.shape[1:-1]))
         pointwise, depthwise = self._kernels(values)
         inputs = self.window.spread(
-            ops.matmul(outputs, ops.transpose(pointwise)),
+            outputs @ ops.transpose(pointwise),
             self._depthwise_kernel(depthwise),
             self.channels,
             self.window.offsets(size),
@@ -89,7 +89,7 @@ class SeparableConvolutionMap(SpatialMap):
     def block_matvec(self, probes, values=None):
         pointwise, depthwise = self._kernels(values)
         outputs = self._apply_depthwise(self.modulate(probes), depthwise)
-        outputs = ops.matmul(outputs, pointwise)
+        outputs = outputs @ pointwise
         outputs = ops.reshape(outputs, (self.num_frequencies, 2, self.filters))
         return ops.transpose(outputs, (1, 0, 2))
 
@@ -98,7 +98,7 @@ class SeparableConvolutionMap(SpatialMap):
         frequencies, taps = self.num_frequencies, self.geometry.num_taps
         probes = ops.transpose(probes, (2, 1, 0))
         probes = ops.reshape(probes, (self.filters, 2 * frequencies))
-        inner = ops.transpose(ops.matmul(pointwise, probes))
+        inner = ops.transpose(pointwise @ probes)
         inner = ops.reshape(
             inner, (2 * frequencies, 1, self.channels, self.multiplier)
         )
@@ -113,7 +113,7 @@ class SeparableConvolutionMap(SpatialMap):
         inner = self._apply_depthwise(
             self.modulate_one(right, index), depthwise
         )
-        return ops.sum(left * ops.matmul(inner, pointwise))
+        return ops.sum(left * (inner @ pointwise))
 
     def _apply_depthwise(self, spread, depthwise):
         """`(..., 2 * taps, channels)` to `(n, channels * multiplier)`."""

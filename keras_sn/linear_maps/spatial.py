@@ -151,17 +151,19 @@ class SpatialMap(LinearMap):
             Tensor `(F, 2 * taps, groups * channels)`.
         """
         shape = self._spread_shape()
-        probes = ops.reshape(probes, shape)
-        probes = ops.transpose(probes, (1, 0, 3, 2, 4))
         _, frequencies, groups, phases, channels = shape
-        probes = ops.reshape(
-            probes, (frequencies, 2 * phases, groups * channels)
-        )
+        if groups == phases == 1:
+            probes = ops.transpose(probes, (1, 0, 2))
+        else:
+            probes = ops.reshape(probes, shape)
+            probes = ops.transpose(probes, (1, 0, 3, 2, 4))
+            probes = ops.reshape(
+                probes, (frequencies, 2 * phases, groups * channels)
+            )
         if frequencies == 1:
             # Every tap has a phase of its own.
             return probes
-        modulation = ops.convert_to_tensor(self._modulation, probes.dtype)
-        return ops.matmul(modulation, probes)
+        return ops.convert_to_tensor(self._modulation, probes.dtype) @ probes
 
     def demodulate(self, spread):
         """The adjoint of `modulate`."""
@@ -169,7 +171,9 @@ class SpatialMap(LinearMap):
         if frequencies > 1:
             modulation = np.swapaxes(self._modulation, 1, 2)
             modulation = ops.convert_to_tensor(modulation, spread.dtype)
-            spread = ops.matmul(modulation, spread)
+            spread = modulation @ spread
+        if groups == phases == 1:
+            return ops.transpose(spread, (1, 0, 2))
         spread = ops.reshape(
             spread, (frequencies, parts, phases, groups, channels)
         )
@@ -185,7 +189,7 @@ class SpatialMap(LinearMap):
         if self.num_frequencies > 1:
             modulation = ops.convert_to_tensor(self._modulation, probe.dtype)
             modulation = ops.take(modulation, frequency, axis=0)
-            probe = ops.matmul(modulation, probe)
+            probe = modulation @ probe
         return ops.reshape(probe, (2, taps, self.channels))
 
     def _spread_shape(self):
