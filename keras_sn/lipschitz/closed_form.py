@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from keras_sn.lipschitz.moduli import moduli_bound
 from keras_sn.lipschitz.rescaling import balanced
 from keras_sn.lipschitz.rounding import EPS
 from keras_sn.lipschitz.rounding import is_positive_definite
@@ -22,7 +23,8 @@ def closed_form_bound(matrices, slopes, scales=(), errors=None):
     `B = (a + b)/2 Lambda_i W`, and `L^2 = lambda_max(W_l X^-1 W_l^T)`.
     Any multipliers that keep every `X_i` positive definite are valid. Here
     they come from a formula, several formulas in turn, the best one counts;
-    ECLipsE-Fast is among them.
+    ECLipsE-Fast is among them. Where no weight is negative, the constant
+    itself is known without.
 
     Args:
         matrices: List of arrays `W_i` of shape `(outputs, inputs)`, in the
@@ -54,8 +56,11 @@ def closed_form_bound(matrices, slopes, scales=(), errors=None):
 
 
 def best_multipliers(matrices, slopes, scales=(), errors=None):
-    """The bound and the multipliers `Lambda_i` that attain it."""
-    factors = [power_of_two(norm_upper(matrix)) for matrix in matrices]
+    """The bound and multipliers `Lambda_i` to improve on.
+
+    They are `None` where there is nothing to improve.
+    """
+    factors = unit_factors(matrices)
     if not all(np.isfinite(factors)):
         return math.inf, None
     if 0.0 in factors:
@@ -63,23 +68,24 @@ def best_multipliers(matrices, slopes, scales=(), errors=None):
     # Slopes do not change when a layer's scale moves into its activation.
     unit = [m / factor for m, factor in zip(matrices, factors, strict=True)]
     errors = unit_errors(errors, factors)
-    steepest = [max(abs(a), abs(b)) for a, b in slopes]
-    norms = [norm_upper(m) + e for m, e in zip(unit, errors, strict=True)]
-    best = product_upper([*norms, *steepest]), None
+    moduli = math.inf if any(errors) else moduli_bound(unit, slopes)
+    if math.isfinite(moduli) and all(m.min() >= 0 for m in unit):
+        return product_upper([moduli, *factors]), None
     estimates = []
     for candidate in _candidates(unit, scales, factors):
         multipliers, inner = _recursion(unit, slopes, candidate)
         estimates.append((_estimate(inner, unit[-1]), multipliers))
     # Proofs cost as much as the recursions: only the best is proved, or the
     # next one where that fails.
-    for estimate, multipliers in sorted(estimates, key=lambda pair: pair[0]):
-        if estimate >= best[0]:
-            break
+    for _, multipliers in sorted(estimates, key=lambda pair: pair[0]):
         bound = certify(unit, slopes, multipliers, errors)
-        if bound < best[0]:
-            best = bound, multipliers
-            break
-    return product_upper([best[0], *factors]), best[1]
+        if math.isfinite(bound):
+            best = min(bound, moduli)
+            return product_upper([best, *factors]), multipliers
+    steepest = [max(abs(a), abs(b)) for a, b in slopes]
+    norms = [norm_upper(m) + e for m, e in zip(unit, errors, strict=True)]
+    best = min(product_upper([*norms, *steepest]), moduli)
+    return product_upper([best, *factors]), None
 
 
 def _estimate(inner, matrix):
@@ -90,6 +96,18 @@ def _estimate(inner, matrix):
         return math.inf
     square = np.linalg.eigvalsh((spread + spread.T) / 2)[-1]
     return float(np.sqrt(square)) if square > 0 else math.inf
+
+
+def unit_factors(matrices):
+    """Powers of two that bring matrices to a norm of about one.
+
+    Taken off first, they keep everything in the range of float64.
+    """
+    return [
+        power_of_two(float(np.abs(matrix).max(initial=0.0)))
+        * power_of_two(math.sqrt(max(matrix.size, 1)))
+        for matrix in matrices
+    ]
 
 
 def unit_errors(errors, factors):
@@ -151,10 +169,14 @@ def eliminate(inner, matrix, multiplier, a, b):
     """
     weighted = multiplier[:, None] * matrix
     outer = (a + b) / 2 * weighted
-    block = inner + a * b * (matrix.T @ weighted)
-    back = np.linalg.solve(block, outer.T)
+    back = np.linalg.solve(_corner(inner, matrix, weighted, a, b), outer.T)
     left = np.diag(multiplier) - outer @ back
     return (left + left.T) / 2, back
+
+
+def _corner(inner, matrix, weighted, a, b):
+    """`A = X_{i-1} + ab W^T Lambda_i W`."""
+    return inner + a * b * (matrix.T @ weighted) if a * b else inner
 
 
 def certify(matrices, slopes, multipliers, errors=None):
@@ -180,40 +202,41 @@ def certify(matrices, slopes, multipliers, errors=None):
 
 
 def _proved_step(inner, matrix, multiplier, a, b, matrix_error):
-    if not np.all(np.isfinite(multiplier)) or np.any(multiplier <= 0):
+    if not (multiplier.min() > 0 and multiplier.max() < np.inf):
         return None
     try:
-        exact, _ = eliminate(inner, matrix, multiplier, a, b)
+        lower, _ = eliminate(inner, matrix, multiplier, a, b)
     except np.linalg.LinAlgError:
         return None
     weighted = multiplier[:, None] * matrix
-    squares = abs(a * b) * np.sum(matrix * weighted, axis=0)
-    corner = inner + a * b * (matrix.T @ weighted)
-    if np.any(np.diagonal(corner) <= 0):
+    corner = _corner(inner, matrix, weighted, a, b)
+    if not corner.diagonal().min() > 0:
         return None
-    slack = 64 * EPS * (sum(matrix.shape) + 8) ** 2
+    squares = abs(a * b) * (matrix * weighted).sum(axis=0)
+    side = -(a + b) / 2 * weighted
+    index = np.arange(len(matrix))
+    slack, taken = 64 * EPS * (sum(matrix.shape) + 8) ** 2, 0.0
     for _ in range(10):
-        lower = exact - slack * np.diag(multiplier)
-        rest = np.diag(multiplier) - lower
-        side = -(a + b) / 2 * weighted
+        lower[index, index] -= (slack - taken) * multiplier
+        rest = -lower
+        rest[index, index] += multiplier
         block, d = _unit_diagonal(corner, side, rest)
         # Rounding in the products that make up the blocks.
         before, after = d[: len(squares)], d[len(squares) :]
-        error = (len(matrix) + 6) * EPS * np.sum(before**2 * squares)
-        error += EPS * np.max(after**2 * multiplier) + 6 * EPS * len(block)
-        error += _perturbation(
-            matrix_error, weighted, multiplier, a, b, before.max(), after
-        )
+        error = (len(matrix) + 6) * EPS * (before**2 @ squares)
+        error += EPS * (after**2 * multiplier).max() + 6 * EPS * len(block)
+        if matrix_error:
+            error += _perturbation(
+                matrix_error, weighted, multiplier, a, b, before.max(), after
+            )
         if is_positive_definite(block, error):
             return lower
-        slack *= 8
+        slack, taken = 8 * slack, slack
     return None
 
 
 def _perturbation(error, weighted, multiplier, a, b, before, after):
     """What an error in the matrix can change in the scaled block."""
-    if error == 0:
-        return 0.0
     side = abs(a + b) / 2 * np.max(after * multiplier) * before * error
     corner = 2 * np.linalg.norm(weighted) * error
     corner += np.max(multiplier) * error**2
@@ -244,22 +267,25 @@ def _proved_norm(inner, matrix, matrix_error):
 
 def _unit_diagonal(corner, side, rest):
     """`[[corner, side^T], [side, rest]]`, scaled by powers of two."""
-    block = np.block([[corner, side.T], [side, rest]])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        d = 2.0 ** -np.round(np.log2(np.diagonal(block)) / 2)
+    size = len(corner)
+    block = np.empty((size + len(rest),) * 2)
+    block[:size, :size], block[size:, size:] = corner, rest
+    block[size:, :size], block[:size, size:] = side, side.T
+    exponents = np.frexp(block.diagonal())[1]
+    d = np.ldexp(1.0, -(exponents // 2))
     return d[:, None] * block * d[None, :], d
 
 
 def _candidates(matrices, scales, factors):
     """The formulas for the diagonal of `D_i`."""
+    if len(matrices) > 1:
+        scales_of_moduli = balanced([np.abs(matrix) for matrix in matrices])
+        yield lambda i, spread: scales_of_moduli[i] ** -2.0
     yield lambda i, spread: np.ones(len(spread))
     yield lambda i, spread: _positive(
         np.sqrt(np.maximum(np.diagonal(spread), 0)),
         np.linalg.norm(matrices[i + 1], axis=0),
     )
-    if len(matrices) > 1:
-        scales_of_moduli = balanced([np.abs(matrix) for matrix in matrices])
-        yield lambda i, spread: scales_of_moduli[i] ** -2.0
     for given in scales:
         # The scales belong to the matrices before their factors were taken.
         total = np.cumprod(factors)

@@ -8,9 +8,8 @@ from keras_sn.lipschitz.closed_form import best_multipliers
 from keras_sn.lipschitz.closed_form import certify
 from keras_sn.lipschitz.closed_form import eliminate
 from keras_sn.lipschitz.closed_form import unit_errors
+from keras_sn.lipschitz.closed_form import unit_factors
 from keras_sn.lipschitz.descent import minimize
-from keras_sn.lipschitz.rounding import norm_upper
-from keras_sn.lipschitz.rounding import power_of_two
 from keras_sn.lipschitz.rounding import product_upper
 
 
@@ -49,7 +48,7 @@ def refined_bound(
     closed, multipliers = best_multipliers(matrices, slopes, scales, errors)
     if multipliers is None:
         return closed
-    factors = [power_of_two(norm_upper(matrix)) for matrix in matrices]
+    factors = unit_factors(matrices)
     unit = [m / factor for m, factor in zip(matrices, factors, strict=True)]
     sizes = np.cumsum([len(multiplier) for multiplier in multipliers])[:-1]
 

@@ -122,11 +122,15 @@ def balanced(moduli):
     of the product. For others it is a good start.
     """
     vector = np.ones(moduli[0].shape[1])
+    backwards = [m.T for m in reversed(moduli)]
     for _ in range(20):
         before = _passes(moduli, vector)
-        behind = _passes([m.T for m in reversed(moduli)], before[-1])
-        vector = behind[-1]
-    behind = _passes([m.T for m in reversed(moduli)], before[-1])[::-1]
+        behind = _passes(backwards, before[-1])
+        previous, vector = vector, behind[-1]
+        # What is left of the error enters the norms squared.
+        if np.abs(vector - previous).max() < 1e-9:
+            break
+    behind = behind[::-1]
     return [
         np.sqrt(_floored(r) / _floored(f))
         for f, r in zip(before[1:-1], behind[1:-1], strict=True)
@@ -144,11 +148,14 @@ def rescale(pieces, scales):
 
 
 def _passes(matrices, vector):
-    passed = [vector / max(np.linalg.norm(vector), 1e-300)]
+    passed = [_normed(vector)]
     for matrix in matrices:
-        vector = matrix @ passed[-1]
-        passed.append(vector / max(np.linalg.norm(vector), 1e-300))
+        passed.append(_normed(matrix @ passed[-1]))
     return passed
+
+
+def _normed(vector):
+    return vector / max(math.sqrt(vector @ vector), 1e-300)
 
 
 def _floored(vector):

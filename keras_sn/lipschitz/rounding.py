@@ -1,5 +1,7 @@
 """Facts about matrices proved in float64, rounding errors included."""
 
+import math
+
 import numpy as np
 
 EPS = np.finfo("float64").eps
@@ -33,15 +35,16 @@ def is_positive_definite(matrix, error=0.0):
 
     - Rump, Verification of positive definiteness, BIT 46 (2006)
     """
-    diagonal = np.diagonal(matrix)
-    if not np.all(np.isfinite(matrix)) or np.any(diagonal <= 0):
+    diagonal = matrix.diagonal()
+    # A sum is finite only if all terms are.
+    if not (diagonal.min(initial=1.0) > 0 and np.isfinite(matrix.sum())):
         return False
     size = len(matrix)
     growth = (size + 3) * EPS
     # Twice the theorem's bound, which also covers rounding the shift itself.
     shift = 2 * (growth / (1 - growth) * diagonal.sum() + error)
     shifted = matrix.copy()
-    shifted[np.diag_indices(size)] -= shift
+    shifted.flat[:: size + 1] -= shift
     try:
         np.linalg.cholesky(shifted)
     except np.linalg.LinAlgError:
@@ -97,9 +100,9 @@ def frobenius_upper(matrix):
 
 def power_of_two(number):
     """The power of two next below a positive number, 0 for 0."""
-    if number == 0:
-        return 0.0
-    return 2.0 ** np.floor(np.log2(number))
+    if number == 0 or not math.isfinite(number):
+        return float(number)
+    return math.ldexp(1.0, math.frexp(number)[1] - 1)
 
 
 def product_upper(factors):

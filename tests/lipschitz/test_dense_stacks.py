@@ -10,6 +10,7 @@ from keras_sn.lipschitz.closed_form import best_multipliers
 from keras_sn.lipschitz.closed_form import certify
 from keras_sn.lipschitz.closed_form import closed_form_bound
 from keras_sn.lipschitz.closed_form import recursion_multipliers
+from keras_sn.lipschitz.closed_form import unit_factors
 from keras_sn.lipschitz.linear_pieces import Matrix
 from keras_sn.lipschitz.refined import refined_bound
 from keras_sn.lipschitz.refined import squared_bound
@@ -182,7 +183,7 @@ def test_certificate_is_feasible_for_lipsdp():
     bound, multipliers = best_multipliers(matrices, [slope] * 2)
     a, b = slope
     # The multipliers belong to matrices divided by powers of two.
-    factors = [2.0 ** np.floor(np.log2(norm_upper(m))) for m in matrices]
+    factors = unit_factors(matrices)
     units = [m / f for m, f in zip(matrices, factors, strict=True)]
     sizes = np.cumsum([0, 3, 6, 5])
     whole = np.zeros((sizes[-1], sizes[-1]))
