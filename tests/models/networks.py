@@ -157,7 +157,12 @@ NETWORKS = [
 
 def predict(model, inputs):
     """List of the outputs at inference, in float64."""
-    outputs = model(inputs, training=False)
+    # JAX compiles each operation by itself where it is called eagerly, the
+    # loops of a wrapper anew in each call; TensorFlow is slower to compile.
+    if keras.backend.backend() == "jax" and isinstance(model, keras.Model):
+        outputs = model.predict(inputs, verbose=0)
+    else:
+        outputs = model(inputs, training=False)
     return [
         np.array(keras.ops.convert_to_numpy(x), dtype="float64")
         for x in keras.tree.flatten(outputs)
@@ -175,9 +180,11 @@ def assert_close(first, second, tolerance):
 def fit_one_step(model, network):
     """Compiles and trains on one batch."""
     inputs = network.inputs()
+    batch = len(keras.tree.flatten(inputs)[0])
+    is_chain = isinstance(model, keras.Sequential)
     targets = keras.tree.map_structure(
-        lambda x: np.zeros(x.shape, "float32"),
-        model(inputs, training=False),
+        lambda x: np.zeros((batch, *x.shape[1:]), "float32"),
+        model.outputs[0] if is_chain else model.output,
     )
     model.compile(optimizer=keras.optimizers.SGD(0.1), loss="mse")
     if isinstance(targets, dict):

@@ -11,8 +11,10 @@ from tests.models.networks import fit_one_step
 from tests.models.networks import randomized
 from tests.models.processes import BACKENDS
 from tests.models.processes import run_code
+from tests.thoroughness import EVERYTHING
 
-_NAMES = ("mobile", "transformer", "lstm")
+# JAX and TensorFlow compile the loops of an LSTM for long.
+_NAMES = ["mobile", "transformer", *(["lstm"] if EVERYTHING else [])]
 _PORTED = [network for network in NETWORKS if network.name in _NAMES]
 
 
