@@ -93,8 +93,8 @@ def test_methods_fall_in_order():
 @pytest.mark.parametrize(
     "build",
     [
-        lambda: architectures.resnet18(8),
-        lambda: architectures.vgg(8),
+        lambda: architectures.resnet18(4),
+        lambda: architectures.vgg(4),
         lambda: architectures.unet(4),
     ],
     ids=["resnet18", "vgg", "unet"],
