@@ -42,7 +42,9 @@ def test_upgrade_of_a_bad_file(spoil, tmp_path):
 
 @pytest.mark.parametrize("name", _FUNCTIONS)
 @pytest.mark.parametrize(
-    "model", [None, 7, keras.Sequential, [sequential]], ids=str
+    "model",
+    [None, 7, keras.Sequential, [sequential]],
+    ids=["none", "number", "class", "list"],
 )
 def test_no_model(name, model):
     with pytest.raises(ValueError, match="Expected a Keras model or layer"):
