@@ -12,7 +12,7 @@ from keras_sn.layers.weight_override import rematerializes
 from keras_sn.layers.weight_selection import select_maps
 from keras_sn.linear_maps.registry import check_norm
 from keras_sn.linear_maps.registry import sublayers
-from keras_sn.norms.power_iteration import cold_start
+from keras_sn.norms.cold_start import cold_start
 from keras_sn.norms.power_iteration import normalization_factor
 from keras_sn.norms.power_iteration import power_iteration
 from keras_sn.norms.power_iteration import right_vectors
@@ -211,8 +211,8 @@ class SpectralNormalization(keras.layers.Wrapper):
             shape=linear_map.probe_shape,
             # Variables are initialized in the order of their creation, so
             # this sees the kernel also where initialization is deferred.
-            initializer=lambda shape, dtype: ops.reshape(
-                cold_start(linear_map, dtype=dtype), shape
+            initializer=lambda shape, dtype: ops.convert_to_tensor(
+                cold_start(linear_map), dtype
             ),
             dtype=_state_dtype(linear_map),
             trainable=False,
@@ -375,7 +375,7 @@ class SpectralNormalization(keras.layers.Wrapper):
         """
         self._check_built()
         for linear_map, u in zip(self._maps, self._vectors, strict=True):
-            u.assign(cold_start(linear_map, dtype=u.dtype))
+            u.assign(ops.cast(cold_start(linear_map), u.dtype))
 
     def _check_built(self):
         if not self.built:

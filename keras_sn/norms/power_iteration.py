@@ -1,4 +1,4 @@
-"""Power iteration on a LinearMap: one warm step for training, a cold start."""
+"""Power iteration on a LinearMap: warm steps in training, then to the end."""
 
 import keras
 import numpy as np
@@ -6,13 +6,9 @@ from keras import ops
 
 # Below this a factor 1 / sigma leaves the range of float32.
 _SMALLEST_SIGMA = 1e-37
-# Largest Gram matrix that the cold start squares; above it plain iterations
-# are cheaper.
-_LARGEST_GRAM = 1024
-# The same where an estimate converges in every call.
-_LARGEST_GRAM_PER_CALL = 128
+# Largest Gram matrix to square before iterating to convergence.
+_LARGEST_GRAM = 128
 _SQUARINGS = 10
-_COLD_ITERATIONS = 40
 # To converge: |A v| may exceed |A^T u| by this much, relative to |A v|. For
 # two singular values that is an error of at most sqrt(2e-7), whatever their
 # ratio: the slower the iteration, the less there is to gain.
@@ -91,7 +87,7 @@ def _converged_right_vectors(linear_map, u, values):
     # Near another singular vector than the first the iteration hardly moves.
     # Where squaring is cheap, a start that is generic again avoids that.
     start = unit(u + 0.1 * _fixed_start(linear_map, u.dtype))
-    left = _squared_start(linear_map, values, start, _LARGEST_GRAM_PER_CALL)
+    left = _squared_start(linear_map, values, start)
     left = u if left is None else left
     right, _, _ = ops.while_loop(
         lambda right, left, growth: ops.greater(growth, _CONVERGED),
@@ -126,34 +122,6 @@ def sigma_of_image(image, u):
 
 def _finite_or(left, u):
     return ops.where(ops.isfinite(ops.sum(left)), left, u)
-
-
-def cold_start(linear_map, values=None, dtype="float32"):
-    """The dominant left singular vector of each block, from nothing.
-
-    Starts from fixed numbers, equal on every backend. Small real blocks are
-    iterated by squaring their Gram matrix ten times (1024 iterations);
-    others get 40 iterations.
-
-    Guarantee: an estimate. What it misses, training makes up for.
-
-    Args:
-        linear_map: `LinearMap`.
-        values: Tensors to use as the weights.
-        dtype: Dtype to compute in.
-
-    Returns:
-        Tensor of shape `linear_map.probe_shape`.
-    """
-    values = linear_map.values() if values is None else values
-    values = tuple(ops.cast(value, dtype) for value in values)
-    start = _fixed_start(linear_map, dtype)
-    left = _squared_start(linear_map, values, start, _LARGEST_GRAM)
-    iterations = 2
-    if left is None:
-        left, iterations = start, _COLD_ITERATIONS
-    _, left = power_iteration(linear_map, left, iterations, values)
-    return ops.where(ops.isfinite(ops.sum(left)), left, start)
 
 
 def normalization_factor(sigma, norm_bound, mode):
@@ -240,10 +208,10 @@ def _fixed_start(linear_map, dtype):
     return unit(ops.convert_to_tensor(start))
 
 
-def _squared_start(linear_map, values, start, largest):
+def _squared_start(linear_map, values, start):
     """The start after 1024 iterations by squaring, or None without a Gram."""
     values = tuple(map(_scaled, values))
-    gram = linear_map.gram(values, largest=largest)
+    gram = linear_map.gram(values, largest=_LARGEST_GRAM)
     if gram is None:
         return None
     on_output_side = gram.shape[-1] == start.shape[-1]

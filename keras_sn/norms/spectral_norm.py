@@ -12,8 +12,8 @@ from keras_sn.linear_maps.registry import check_norm
 from keras_sn.linear_maps.registry import linear_maps
 from keras_sn.linear_maps.weights import ArrayWeight
 from keras_sn.norms.bounds import NormBounds
+from keras_sn.norms.cold_start import cold_start
 from keras_sn.norms.exact import exact_bounds
-from keras_sn.norms.power_iteration import cold_start
 from keras_sn.norms.power_iteration import power_iteration
 from keras_sn.norms.progress import shown
 from keras_sn.norms.refinement import refined_bounds
@@ -155,7 +155,8 @@ def _estimate(linear_map, values):
         ops.convert_to_tensor((v / scale if i == 0 else v).astype("float32"))
         for i, v in enumerate(values)
     )
-    u = cold_start(linear_map, scaled)
+    u = cold_start(linear_map, scaled).astype("float32")
+    u = ops.convert_to_tensor(u)
     sigma, _ = power_iteration(linear_map, u, 10, scaled)
     return NormBounds(
         float(ops.convert_to_numpy(ops.stop_gradient(sigma)))
