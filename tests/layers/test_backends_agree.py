@@ -15,20 +15,17 @@ CHILD = "tests.layers.trajectory"
 ROOT = pathlib.Path(__file__).parents[2]
 REFERENCE = ("torch", "eager")
 # jit on PyTorch is torch.compile. On JAX jit_compile=False is eager once more.
+# JAX compiles every eager operation, torch.compile the whole step.
+THOROUGH = pytest.mark.skipif(
+    not EVERYTHING, reason="takes minutes: run `make test-thorough`"
+)
 OTHERS = [
     ("tensorflow", "eager"),
     ("tensorflow", "compiled"),
     ("tensorflow", "jit"),
-    ("jax", "eager"),
     ("jax", "jit"),
-    pytest.param(
-        "torch",
-        "jit",
-        marks=pytest.mark.skipif(
-            not EVERYTHING,
-            reason="torch.compile takes minutes: run `make test-thorough`",
-        ),
-    ),
+    pytest.param("jax", "eager", marks=THOROUGH),
+    pytest.param("torch", "jit", marks=THOROUGH),
 ]
 
 pytestmark = pytest.mark.skipif(
