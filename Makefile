@@ -12,6 +12,10 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Random layers are compiled once and run once: XLA's optimizations cost more
 # than they save. The trajectories of the training tests are run with them.
 test: export JAX_DISABLE_MOST_OPTIMIZATIONS ?= 1
+# Eager JAX compiles every operation and loop anew; most are known already.
+test: export JAX_COMPILATION_CACHE_DIR ?= $(abspath $(VENV))/jax-cache
+test: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
+test: export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 
 .PHONY: demo test test-thorough test-zoo lint benchmark clean
 

@@ -7,6 +7,7 @@ from keras.src.testing import TestCase
 
 from keras_sn.layers import SpectralNormalization
 from tests.layers.cases import CASES
+from tests.thoroughness import EVERYTHING
 from tests.truth import kernel_norm
 from tests.truth import to_numpy
 
@@ -128,6 +129,10 @@ def test_keeps_the_dtype_of_the_wrapped_layer(case):
     assert outputs == expected
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax" and not EVERYTHING,
+    reason="JAX compiles for minutes: run `make test-thorough`",
+)
 def test_keras_layer_harness(case):
     """`run_layer_test`, Keras's own check of any layer."""
     skip_unsupported(case)

@@ -11,7 +11,7 @@ from tests.thoroughness import draws
 # 13 * 4 architectures with 10 draws of weights each, 520 networks.
 GROUPS = 13
 ARCHITECTURES = 4
-DRAWS = draws(10, sample=2)
+DRAWS = draws(10, sample=1)
 METHODS = ("product", "folded", "rescaled", "closed_form", "refined")
 
 
