@@ -20,7 +20,7 @@ test: export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 .PHONY: demo test test-thorough test-zoo lint benchmark clean
 
 demo: $(VENV)/demo.installed
-	OMP_NUM_THREADS= KERAS_BACKEND=tensorflow $(BIN)/python examples/quickstart.py
+	env -u OMP_NUM_THREADS KERAS_BACKEND=tensorflow $(BIN)/python examples/quickstart.py
 
 test: $(VENV)/test.installed lint
 	@set -e; for backend in $(BACKENDS); do \
@@ -46,7 +46,7 @@ lint: $(VENV)/test.installed
 
 benchmark: $(VENV)/test.installed
 	@for backend in $(BACKENDS); do \
-		OMP_NUM_THREADS= KERAS_BACKEND=$$backend $(BIN)/python benchmarks/train_step.py; \
+		env -u OMP_NUM_THREADS KERAS_BACKEND=$$backend $(BIN)/python benchmarks/train_step.py; \
 	done
 
 $(VENV)/demo.installed: pyproject.toml requirements-dev.txt
