@@ -34,7 +34,7 @@ def lipschitz_bound(
     `upper` is proved: for all inputs `x`, `y` of any values,
     `|f(x) - f(y)| <= upper |x - y|`, in exact arithmetic with the model's
     weights; the computation is in float64 on the host and its rounding is
-    included. `lower` is a slope that pairs of inputs attain.
+    included. `lower` is a slope at a point that a pair of inputs confirms.
 
     Several inputs or outputs count as one, side by side.
 

@@ -10,7 +10,7 @@ class LipschitzReport:
     Attributes:
         name: Name of the model.
         method: The method asked for.
-        lower: A slope that pairs of inputs attain.
+        lower: A slope at a point, which a pair of inputs confirms.
         upper: Proved upper bound of the Lipschitz constant.
         layers: List of rows with `name`, `constant`, `guarantee`
             (`"exact"`, `"upper bound"`, `"none"`), `source` of the formula,

@@ -1,6 +1,7 @@
 """Cold start: the state of a power iteration from nothing, in NumPy."""
 
 import numpy as np
+from keras import ops
 
 # Largest Gram matrix to square, above which plain iterations are cheaper. A
 # complex block has a hundred others beside it.
@@ -44,11 +45,19 @@ def cold_start(linear_map, values=None):
     if is_complex:
         start = start[0] + 1j * start[1]
     start = _unit(start)
-    try:
+    values = linear_map.values() if values is None else values
+    left = start
+    if all(map(_has_value, values)):
         left = _dominant(linear_map.blocks(values=values), start)
-    except _NO_VALUES:
-        left = start
     return np.stack([left.real, left.imag]) if is_complex else left
+
+
+def _has_value(tensor):
+    try:
+        ops.convert_to_numpy(tensor)
+    except _NO_VALUES:
+        return False
+    return True
 
 
 def _dominant(blocks, start):
