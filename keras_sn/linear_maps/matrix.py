@@ -1,10 +1,15 @@
 """MatrixMap: a weight whose blocks are real matrices, read off by a reshape."""
 
+import math
+
 import numpy as np
 from keras import ops
 
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.base import size
+
+_MOST_PIECES = 64
+_SMALLEST_TO_CUT = 2**16
 
 
 class MatrixMap(LinearMap):
@@ -61,10 +66,7 @@ class MatrixMap(LinearMap):
 
         Indexing `block_tensor` instead would cost a copy of the gradient.
         """
-        weight = self._permuted(values)
-        if tuple(weight.shape) == self.block_shape[1:]:
-            return weight
-        return ops.reshape(weight, self.block_shape[1:])
+        return _shaped(self._permuted(values), self.block_shape[1:])
 
     def matvec(self, inputs, values=None):
         blocks, rows, _ = self.block_shape
@@ -80,14 +82,22 @@ class MatrixMap(LinearMap):
 
     def block_matvec(self, probes, values=None):
         if self.num_blocks == 1:
-            return probes @ self._matrix(values)
+            # Written this way the gradient is laid out output by output, as
+            # is that of a convolution in PyTorch: they add three times faster.
+            transposed = ops.transpose(self._matrix(values))[None]
+            return (transposed @ ops.transpose(probes)[None])[..., 0]
         return (probes[:, None, :] @ self.block_tensor(values))[:, 0]
 
     def block_rmatvec(self, probes, values=None):
         # The vector on the right, so that no backend transposes the weight.
         if self.num_blocks == 1:
-            column = ops.transpose(probes)
-            return ops.transpose(self._matrix(values) @ column)
+            _, rows, columns = self.block_shape
+            pieces = _pieces(rows, columns)
+            matrices = _shaped(
+                self._permuted(values), (pieces, rows // pieces, columns)
+            )
+            image = matrices @ ops.transpose(probes)[None]
+            return ops.reshape(image, (1, rows))
         return (self.block_tensor(values) @ probes[:, :, None])[..., 0]
 
     def block_form(self, left, right, index, values=None):
@@ -114,3 +124,17 @@ class MatrixMap(LinearMap):
         if rows < columns:
             return blocks @ transposed
         return transposed @ blocks
+
+
+def _shaped(tensor, shape):
+    # Asking is cheaper than a reshape on an eager backend.
+    return tensor if tuple(tensor.shape) == shape else ops.reshape(tensor, shape)
+
+
+def _pieces(rows, columns):
+    """Into how many pieces of rows to cut a matrix to multiply a vector.
+
+    PyTorch multiplies a matrix by a vector on one core; a stack, on all.
+    """
+    pieces = math.gcd(rows, _MOST_PIECES)
+    return pieces if rows * columns >= _SMALLEST_TO_CUT else 1

@@ -15,6 +15,7 @@ _SQUARINGS = 10
 _CONVERGED = 2e-7
 _MOST_ITERATIONS = 200
 _TINY = {dtype: float(np.finfo(dtype).tiny) for dtype in ("float32", "float64")}
+_INFINITY = float("inf")
 # The norm of the direction that a zero probe gets.
 _GENERIC = 1e-17
 
@@ -54,7 +55,7 @@ def power_iteration(linear_map, u, power_iterations=1, values=None):
     left = unit(image)
     largest = ops.argmax(_block_dot(left, image))
     sigma = linear_map.block_form(left, right, largest, values)
-    return sigma, _finite_or(left, u)
+    return sigma, ops.where(ops.isfinite(ops.sum(left)), left, u)
 
 
 def right_vectors(linear_map, u, power_iterations, values):
@@ -117,11 +118,8 @@ def _block_dot(left, right):
 def sigma_of_image(image, u):
     """`(sigma, new u)` of a single block from its image `A v` of a unit `v`."""
     left = unit(ops.stop_gradient(image))
-    return ops.sum(left * image), _finite_or(left, u)
-
-
-def _finite_or(left, u):
-    return ops.where(ops.isfinite(ops.sum(left)), left, u)
+    sigma = ops.sum(left * image)
+    return sigma, ops.where(sigma < _INFINITY, left, u)
 
 
 def normalization_factor(sigma, norm_bound, mode):
@@ -191,7 +189,10 @@ def _tiny(tensor):
 
 
 def _vector_axes(probes):
-    # All but the block axis, which is the last but one.
+    # All but the block axis, which is the last but one. Over everything is
+    # the quicker reduction of an eager backend.
+    if probes.shape[-2] == 1:
+        return None
     return (*range(len(probes.shape) - 2), len(probes.shape) - 1)
 
 
