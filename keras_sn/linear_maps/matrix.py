@@ -128,7 +128,9 @@ class MatrixMap(LinearMap):
 
 def _shaped(tensor, shape):
     # Asking is cheaper than a reshape on an eager backend.
-    return tensor if tuple(tensor.shape) == shape else ops.reshape(tensor, shape)
+    if tuple(tensor.shape) == shape:
+        return tensor
+    return ops.reshape(tensor, shape)
 
 
 def _pieces(rows, columns):

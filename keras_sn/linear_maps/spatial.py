@@ -183,14 +183,15 @@ class SpatialMap(LinearMap):
         )
 
     def modulate_one(self, probe, frequency):
-        """`modulate` for one block, to `(2, taps, channels)`."""
-        phases, taps = self.geometry.num_phases, self.geometry.num_taps
-        probe = ops.reshape(probe, (2 * phases, self.channels))
+        """`modulate` for one block, to `(2 * taps, channels)`."""
+        phases = self.geometry.num_phases
+        if phases > 1:
+            probe = ops.reshape(probe, (2 * phases, self.channels))
         if self.num_frequencies > 1:
             modulation = ops.convert_to_tensor(self._modulation, probe.dtype)
             modulation = ops.take(modulation, frequency, axis=0)
             probe = modulation @ probe
-        return ops.reshape(probe, (2, taps, self.channels))
+        return probe
 
     def _spread_shape(self):
         return (

@@ -53,9 +53,9 @@ def power_iteration(linear_map, u, power_iterations=1, values=None):
         return sigma_of_image(linear_map.block_matvec(right, values), u)
     image = linear_map.block_matvec(right, held)
     left = unit(image)
-    largest = ops.argmax(_block_dot(left, image))
-    sigma = linear_map.block_form(left, right, largest, values)
-    return sigma, ops.where(ops.isfinite(ops.sum(left)), left, u)
+    norms = _block_dot(left, image)
+    sigma = linear_map.block_form(left, right, ops.argmax(norms), values)
+    return sigma, ops.where(ops.sum(norms) < _INFINITY, left, u)
 
 
 def right_vectors(linear_map, u, power_iterations, values):
