@@ -85,8 +85,10 @@ class MatrixMap(LinearMap):
             matrix = self._matrix(values)
             if len(self.weights[0].shape) == 2:
                 return probes @ matrix
-            # Written this way the gradient is laid out output by output, as
-            # is that of a convolution in PyTorch: they add three times faster.
+            # A convolution's kernel. Written this way the gradient is laid
+            # out output by output, as is the one that PyTorch computes of the
+            # convolution, and the two add three times faster. For a table
+            # such as an Embedding's it would only be a slow transpose.
             transposed = ops.transpose(matrix)[None]
             return (transposed @ ops.transpose(probes)[None])[..., 0]
         return (probes[:, None, :] @ self.block_tensor(values))[:, 0]
