@@ -24,9 +24,8 @@ class LinearMap(abc.ABC):
     - `matvec` and `rmatvec` apply the whole map to a batch of inputs of the
       layer; they are adjoint to each other.
     - `block_matvec` and `block_rmatvec` apply each block to a vector of its
-      own. Such *probes* have the shape `(blocks, n)`, or `(2, blocks, n)` for
-      complex blocks, the real and imaginary parts first. The block axis is
-      always the last but one.
+      own. Such *probes* have the shape `(blocks, n)`, or `(blocks, 2 * n)`
+      for complex blocks: the real parts, then the imaginary parts.
 
     Args:
         weights: Sequence of the weights (`AppliedWeight` or `ArrayWeight`).
@@ -56,7 +55,7 @@ class LinearMap(abc.ABC):
     @property
     def num_blocks(self):
         """Number of blocks that a probe covers."""
-        return self.probe_shape[-2]
+        return self.probe_shape[0]
 
     def values(self):
         """Tuple of the tensors that the layer applies at present."""
@@ -77,21 +76,6 @@ class LinearMap(abc.ABC):
     @abc.abstractmethod
     def block_rmatvec(self, probes, values=None):
         """Applies the adjoint of each block to its own output-side probe."""
-
-    @abc.abstractmethod
-    def block_form(self, left, right, index, values=None):
-        """The real number `<left_i, block_i right_i>` of block `i = index`.
-
-        Args:
-            left: Output-side probes.
-            right: Input-side probes.
-            index: Scalar integer tensor.
-            values: The weights; the result is differentiable in them.
-
-        Returns:
-            A scalar tensor. With singular vectors it is the singular value,
-            and its derivative that of the singular value.
-        """
 
     @abc.abstractmethod
     def blocks(self, grid=None, values=None):

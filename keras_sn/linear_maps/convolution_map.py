@@ -3,6 +3,8 @@
 import numpy as np
 from keras import ops
 
+from keras_sn.linear_maps.products import product_by_outputs
+from keras_sn.linear_maps.products import reshaped
 from keras_sn.linear_maps.spatial import SpatialMap
 from keras_sn.linear_maps.symbol import Symbol
 
@@ -51,9 +53,8 @@ class ConvolutionMap(SpatialMap):
             size = self.window.output_size(size)
         self.codomain_shape = self.shape(size, self.groups * self.filters)
         self.probe_shape = (
-            2,
             self.num_frequencies * self.groups,
-            self.filters,
+            self.parts * self.filters,
         )
 
     def matvec(self, inputs, values=None):
@@ -84,7 +85,7 @@ class ConvolutionMap(SpatialMap):
     def _kernel(self, values):
         """The kernel as `keras.ops.conv` takes it."""
         (kernel,) = self.values() if values is None else values
-        return ops.reshape(
+        return reshaped(
             kernel,
             (
                 *self.window.kernel_size,
@@ -98,66 +99,48 @@ class ConvolutionMap(SpatialMap):
         (kernel,) = self.values() if values is None else values
         rows = self.geometry.num_taps * self.channels
         if self.groups == 1:
-            return ops.reshape(kernel, (rows, self.filters))
-        kernel = ops.reshape(kernel, (rows, self.groups, self.filters))
+            return reshaped(kernel, (rows, self.filters))
+        kernel = reshaped(kernel, (rows, self.groups, self.filters))
         return ops.transpose(kernel, (1, 0, 2))
 
     def block_matvec(self, probes, values=None):
-        frequencies, groups = self.num_frequencies, self.groups
+        rows, groups = self.parts * self.num_frequencies, self.groups
         taps, channels = self.geometry.num_taps, self.channels
         matrices = self._matrices(values)
         spread = self.modulate(probes)
         if groups == 1:
-            spread = ops.reshape(spread, (2 * frequencies, taps * channels))
+            spread = reshaped(spread, (rows, taps * channels))
+            outputs = product_by_outputs(spread, matrices)
+            outputs = ops.transpose(outputs, (0, 2, 1))
+        else:
+            spread = reshaped(spread, (rows, taps, groups, channels))
+            spread = ops.transpose(spread, (2, 0, 1, 3))
+            spread = reshaped(spread, (groups, rows, taps * channels))
             outputs = spread @ matrices
-            outputs = ops.reshape(outputs, (frequencies, 2, self.filters))
-            return ops.transpose(outputs, (1, 0, 2))
-        spread = ops.reshape(spread, (2 * frequencies, taps, groups, channels))
-        spread = ops.transpose(spread, (2, 0, 1, 3))
-        spread = ops.reshape(spread, (groups, 2 * frequencies, taps * channels))
-        outputs = spread @ matrices
-        outputs = ops.reshape(outputs, (groups, frequencies, 2, self.filters))
-        outputs = ops.transpose(outputs, (2, 1, 0, 3))
-        return ops.reshape(outputs, self.probe_shape)
+            shape = (groups, self.num_frequencies, self.parts * self.filters)
+            outputs = ops.transpose(reshaped(outputs, shape), (1, 0, 2))
+        return reshaped(outputs, self.probe_shape)
 
     def block_rmatvec(self, probes, values=None):
-        frequencies, groups = self.num_frequencies, self.groups
+        rows, groups = self.parts * self.num_frequencies, self.groups
         taps, channels = self.geometry.num_taps, self.channels
         matrices = self._matrices(values)
         if groups == 1:
-            # The kernel on the left, so that no backend transposes it.
-            probes = ops.transpose(probes, (2, 1, 0))
-            probes = ops.reshape(probes, (self.filters, 2 * frequencies))
-            spread = ops.transpose(matrices @ probes)
+            probes = reshaped(probes, (rows, self.filters))
+            spread = probes @ ops.transpose(matrices)
         else:
-            probes = ops.reshape(probes, (2, frequencies, groups, self.filters))
-            probes = ops.transpose(probes, (2, 3, 1, 0))
-            probes = ops.reshape(
-                probes, (groups, self.filters, 2 * frequencies)
-            )
-            spread = matrices @ probes
-            spread = ops.reshape(
-                spread, (groups, taps, channels, 2 * frequencies)
-            )
-            spread = ops.transpose(spread, (3, 1, 0, 2))
-        spread = ops.reshape(spread, (frequencies, 2 * taps, groups * channels))
-        return self.demodulate(spread)
-
-    def block_form(self, left, right, index, values=None):
-        left = ops.take(left, index, axis=1)
-        right = ops.take(right, index, axis=1)
-        spread = self.modulate_one(right, index // self.groups)
-        spread = ops.reshape(
-            spread, (2, self.geometry.num_taps * self.channels)
-        )
-        matrix = self._matrices(values)
-        if self.groups > 1:
-            matrix = ops.take(matrix, index % self.groups, axis=0)
-        return ops.sum(left * (spread @ matrix))
+            shape = (self.num_frequencies, groups, self.parts * self.filters)
+            probes = ops.transpose(reshaped(probes, shape), (1, 0, 2))
+            probes = reshaped(probes, (groups, rows, self.filters))
+            spread = probes @ ops.transpose(matrices, (0, 2, 1))
+            spread = reshaped(spread, (groups, rows, taps, channels))
+            spread = ops.transpose(spread, (1, 2, 0, 3))
+        shape = (self.num_frequencies, self.parts * taps, groups * channels)
+        return self.demodulate(reshaped(spread, shape))
 
     def tap_tensor(self, values=None):
         (kernel,) = self.values() if values is None else values
-        return ops.reshape(kernel, self._tap_shape())
+        return reshaped(kernel, self._tap_shape())
 
     def symbol(self, values=None):
         (kernel,) = self.values() if values is None else values
@@ -205,9 +188,8 @@ class TransposedConvolutionMap(SpatialMap):
             size = self.output_size(size)
         self.codomain_shape = self.shape(size, self.channels)
         self.probe_shape = (
-            2,
             self.num_frequencies,
-            self.geometry.num_phases * self.channels,
+            self.parts * self.geometry.num_phases * self.channels,
         )
 
     def output_size(self, size):
@@ -275,11 +257,6 @@ class TransposedConvolutionMap(SpatialMap):
 
     def block_rmatvec(self, probes, values=None):
         return self.adjoint.block_matvec(probes, values or self.values())
-
-    def block_form(self, left, right, index, values=None):
-        return self.adjoint.block_form(
-            right, left, index, values or self.values()
-        )
 
     def block_tensor(self, values=None, grid=None):
         blocks = self.adjoint.block_tensor(values or self.values(), grid)

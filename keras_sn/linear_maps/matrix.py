@@ -7,6 +7,8 @@ from keras import ops
 
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.base import size
+from keras_sn.linear_maps.products import product_by_outputs
+from keras_sn.linear_maps.products import reshaped
 
 _MOST_PIECES = 64
 _SMALLEST_TO_CUT = 2**16
@@ -51,14 +53,14 @@ class MatrixMap(LinearMap):
 
     def block_tensor(self, values=None, grid=None):
         del grid
-        return ops.reshape(self._permuted(values), self.block_shape)
+        return reshaped(self._permuted(values), self.block_shape)
 
     def _permuted(self, values):
         (weight,) = self.values() if values is None else values
         if self.permutation is None:
             return weight
         if self.split is not None:
-            weight = ops.reshape(weight, self.split)
+            weight = reshaped(weight, self.split)
         return ops.transpose(weight, self.permutation)
 
     def _matrix(self, values):
@@ -66,7 +68,7 @@ class MatrixMap(LinearMap):
 
         Indexing `block_tensor` instead would cost a copy of the gradient.
         """
-        return _shaped(self._permuted(values), self.block_shape[1:])
+        return reshaped(self._permuted(values), self.block_shape[1:])
 
     def matvec(self, inputs, values=None):
         blocks, rows, _ = self.block_shape
@@ -85,12 +87,9 @@ class MatrixMap(LinearMap):
             matrix = self._matrix(values)
             if len(self.weights[0].shape) == 2:
                 return probes @ matrix
-            # A convolution's kernel. Written this way the gradient is laid
-            # out output by output, as is the one that PyTorch computes of the
-            # convolution, and the two add three times faster. For a table
-            # such as an Embedding's it would only be a slow transpose.
-            transposed = ops.transpose(matrix)[None]
-            return (transposed @ ops.transpose(probes)[None])[..., 0]
+            # A convolution's kernel. For a table such as an Embedding's
+            # this would only be a slow transpose.
+            return product_by_outputs(probes, matrix)[..., 0]
         return (probes[:, None, :] @ self.block_tensor(values))[:, 0]
 
     def block_rmatvec(self, probes, values=None):
@@ -98,18 +97,12 @@ class MatrixMap(LinearMap):
         if self.num_blocks == 1:
             _, rows, columns = self.block_shape
             pieces = _pieces(rows, columns)
-            matrices = _shaped(
+            matrices = reshaped(
                 self._permuted(values), (pieces, rows // pieces, columns)
             )
             image = matrices @ ops.transpose(probes)[None]
-            return ops.reshape(image, (1, rows))
+            return reshaped(image, (1, rows))
         return (self.block_tensor(values) @ probes[:, :, None])[..., 0]
-
-    def block_form(self, left, right, index, values=None):
-        block = ops.take(self.block_tensor(values), index, axis=0)
-        left = ops.take(left, index, axis=0)
-        right = ops.take(right, index, axis=0)
-        return ops.sum(left * (right[None, :] @ block)[0])
 
     def blocks(self, grid=None, values=None):
         del grid
@@ -129,13 +122,6 @@ class MatrixMap(LinearMap):
         if rows < columns:
             return blocks @ transposed
         return transposed @ blocks
-
-
-def _shaped(tensor, shape):
-    # Asking is cheaper than a reshape on an eager backend.
-    if tuple(tensor.shape) == shape:
-        return tensor
-    return ops.reshape(tensor, shape)
 
 
 def _pieces(rows, columns):

@@ -3,6 +3,7 @@
 import numpy as np
 from keras import ops
 
+from keras_sn.linear_maps.products import reshaped
 from keras_sn.linear_maps.spatial import SpatialMap
 from keras_sn.linear_maps.symbol import Symbol
 
@@ -44,20 +45,20 @@ class SeparableConvolutionMap(SpatialMap):
         if size is not None:
             size = self.window.output_size(size)
         self.codomain_shape = self.shape(size, self.filters)
-        self.probe_shape = (2, self.num_frequencies, self.filters)
+        self.probe_shape = (self.num_frequencies, self.parts * self.filters)
 
     def _kernels(self, values):
         """Pointwise matrix, and depthwise `(taps, channels, multiplier)`."""
         pointwise, depthwise = self.values() if values is None else values
         columns = self.channels * self.multiplier
-        pointwise = ops.reshape(pointwise, (columns, self.filters))
+        pointwise = reshaped(pointwise, (columns, self.filters))
         shape = (self.geometry.num_taps, self.channels, self.multiplier)
-        return pointwise, ops.reshape(depthwise, shape)
+        return pointwise, reshaped(depthwise, shape)
 
     def _depthwise_kernel(self, depthwise):
         """The depthwise kernel as a grouped one, for `keras.ops.conv`."""
         columns = self.channels * self.multiplier
-        return ops.reshape(depthwise, (*self.window.kernel_size, 1, columns))
+        return reshaped(depthwise, (*self.window.kernel_size, 1, columns))
 
     def matvec(self, inputs, values=None):
         inputs = self.channels_last(inputs)
@@ -89,43 +90,33 @@ class SeparableConvolutionMap(SpatialMap):
     def block_matvec(self, probes, values=None):
         pointwise, depthwise = self._kernels(values)
         outputs = self._apply_depthwise(self.modulate(probes), depthwise)
-        outputs = outputs @ pointwise
-        outputs = ops.reshape(outputs, (self.num_frequencies, 2, self.filters))
-        return ops.transpose(outputs, (1, 0, 2))
+        return reshaped(outputs @ pointwise, self.probe_shape)
 
     def block_rmatvec(self, probes, values=None):
         pointwise, depthwise = self._kernels(values)
         frequencies, taps = self.num_frequencies, self.geometry.num_taps
-        probes = ops.transpose(probes, (2, 1, 0))
-        probes = ops.reshape(probes, (self.filters, 2 * frequencies))
-        inner = ops.transpose(pointwise @ probes)
-        inner = ops.reshape(
-            inner, (2 * frequencies, 1, self.channels, self.multiplier)
+        probes = reshaped(probes, (self.parts * frequencies, self.filters))
+        inner = reshaped(
+            probes @ ops.transpose(pointwise),
+            (self.parts * frequencies, 1, self.channels, self.multiplier),
         )
         spread = ops.sum(inner * depthwise, axis=-1)
-        spread = ops.reshape(spread, (frequencies, 2 * taps, self.channels))
+        spread = reshaped(
+            spread, (frequencies, self.parts * taps, self.channels)
+        )
         return self.demodulate(spread)
 
-    def block_form(self, left, right, index, values=None):
-        pointwise, depthwise = self._kernels(values)
-        left = ops.take(left, index, axis=1)
-        right = ops.take(right, index, axis=1)
-        inner = self._apply_depthwise(
-            self.modulate_one(right, index), depthwise
-        )
-        return ops.sum(left * (inner @ pointwise))
-
     def _apply_depthwise(self, spread, depthwise):
-        """`(..., 2 * taps, channels)` to `(n, channels * multiplier)`."""
-        spread = ops.reshape(
+        """`(..., parts * taps, channels)` to `(n, channels * multiplier)`."""
+        spread = reshaped(
             spread, (-1, self.geometry.num_taps, self.channels, 1)
         )
         outputs = ops.sum(spread * depthwise, axis=1)
-        return ops.reshape(outputs, (-1, self.channels * self.multiplier))
+        return reshaped(outputs, (-1, self.channels * self.multiplier))
 
     def tap_tensor(self, values=None):
         pointwise, depthwise = self._kernels(values)
-        pointwise = ops.reshape(
+        pointwise = reshaped(
             pointwise, (1, self.channels, self.multiplier, self.filters)
         )
         kernel = ops.sum(depthwise[..., None] * pointwise, axis=2)

@@ -11,6 +11,7 @@ from keras_sn.linear_maps.frequencies import TapGeometry
 from keras_sn.linear_maps.frequencies import excess
 from keras_sn.linear_maps.frequencies import half_grid
 from keras_sn.linear_maps.frequencies import training_grid
+from keras_sn.linear_maps.products import reshaped
 
 
 class SpatialMap(LinearMap):
@@ -31,6 +32,8 @@ class SpatialMap(LinearMap):
 
     Attributes:
         spatial_size: Spatial size of the input, or `None` for any.
+        parts: Parts of a probe: real and imaginary, or just the real one if
+            there is but one frequency.
     """
 
     def __init__(self, weights, window, data_format, groups, channels):
@@ -46,6 +49,7 @@ class SpatialMap(LinearMap):
             math.prod(self.weights[-1].shape),
         )
         self.num_frequencies = len(half_grid(self.probe_grid))
+        self.parts = self.multiplicity()
         self._modulation = self.geometry.modulation(self.probe_grid)
 
     def set_shapes(self):
@@ -63,10 +67,10 @@ class SpatialMap(LinearMap):
         kernel = self.tap_tensor(values)
         taps, channels, groups, filters = kernel.shape
         phases = self.geometry.num_phases
-        kernel = ops.reshape(kernel, (taps, -1))
+        kernel = reshaped(kernel, (taps, -1))
         if self.multiplicity(grid) == 1:
             # One frequency: every tap has a phase of its own.
-            blocks = ops.reshape(kernel, (-1, groups, filters))
+            blocks = reshaped(kernel, (-1, groups, filters))
             return ops.transpose(blocks, (1, 0, 2))
         modulation = self.geometry.modulation(self._grid(grid))
         frequencies = len(modulation)
@@ -74,12 +78,12 @@ class SpatialMap(LinearMap):
         modulation = ops.convert_to_tensor(
             modulation.transpose(0, 1, 3, 2), kernel.dtype
         )
-        blocks = ops.reshape(
+        blocks = reshaped(
             ops.matmul(modulation, kernel),
             (frequencies, 2, 2 * phases * channels, groups, filters),
         )
         blocks = ops.transpose(blocks, (0, 3, 2, 1, 4))
-        return ops.reshape(blocks, (-1, 2 * phases * channels, 2 * filters))
+        return reshaped(blocks, (-1, 2 * phases * channels, 2 * filters))
 
     def multiplicity(self, grid=None):
         return 1 if max(self._grid(grid), default=1) == 1 else 2
@@ -145,21 +149,17 @@ class SpatialMap(LinearMap):
         """Spreads input-side probes over the taps.
 
         Args:
-            probes: Tensor `(2, F * groups, phases * channels)`.
+            probes: Tensor `(F * groups, parts * phases * channels)`.
 
         Returns:
-            Tensor `(F, 2 * taps, groups * channels)`.
+            Tensor `(F, parts * taps, groups * channels)`.
         """
-        shape = self._spread_shape()
-        _, frequencies, groups, phases, channels = shape
-        if groups == phases == 1:
-            probes = ops.transpose(probes, (1, 0, 2))
-        else:
-            probes = ops.reshape(probes, shape)
-            probes = ops.transpose(probes, (1, 0, 3, 2, 4))
-            probes = ops.reshape(
-                probes, (frequencies, 2 * phases, groups * channels)
-            )
+        frequencies, groups = self.num_frequencies, self.groups
+        rows, channels = self.parts * self.geometry.num_phases, self.channels
+        if groups > 1:
+            probes = reshaped(probes, (frequencies, groups, rows, channels))
+            probes = ops.transpose(probes, (0, 2, 1, 3))
+        probes = reshaped(probes, (frequencies, rows, groups * channels))
         if frequencies == 1:
             # Every tap has a phase of its own.
             return probes
@@ -167,40 +167,16 @@ class SpatialMap(LinearMap):
 
     def demodulate(self, spread):
         """The adjoint of `modulate`."""
-        parts, frequencies, groups, phases, channels = self._spread_shape()
+        frequencies, groups = self.num_frequencies, self.groups
+        rows, channels = self.parts * self.geometry.num_phases, self.channels
         if frequencies > 1:
             modulation = np.swapaxes(self._modulation, 1, 2)
             modulation = ops.convert_to_tensor(modulation, spread.dtype)
             spread = modulation @ spread
-        if groups == phases == 1:
-            return ops.transpose(spread, (1, 0, 2))
-        spread = ops.reshape(
-            spread, (frequencies, parts, phases, groups, channels)
-        )
-        spread = ops.transpose(spread, (1, 0, 3, 2, 4))
-        return ops.reshape(
-            spread, (parts, frequencies * groups, phases * channels)
-        )
-
-    def modulate_one(self, probe, frequency):
-        """`modulate` for one block, to `(2 * taps, channels)`."""
-        phases = self.geometry.num_phases
-        if phases > 1:
-            probe = ops.reshape(probe, (2 * phases, self.channels))
-        if self.num_frequencies > 1:
-            modulation = ops.convert_to_tensor(self._modulation, probe.dtype)
-            modulation = ops.take(modulation, frequency, axis=0)
-            probe = modulation @ probe
-        return probe
-
-    def _spread_shape(self):
-        return (
-            2,
-            self.num_frequencies,
-            self.groups,
-            self.geometry.num_phases,
-            self.channels,
-        )
+        if groups > 1:
+            spread = reshaped(spread, (frequencies, rows, groups, channels))
+            spread = ops.transpose(spread, (0, 2, 1, 3))
+        return reshaped(spread, (frequencies * groups, rows * channels))
 
     def blocks(self, grid=None, values=None):
         return self.symbol(values).sample(self._grid(grid))

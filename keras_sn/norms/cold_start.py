@@ -41,15 +41,16 @@ def cold_start(linear_map, values=None):
     [[0.0, 1.0, 0.0]]
     """
     start = np.random.default_rng(0).standard_normal(linear_map.probe_shape)
-    is_complex = start.ndim == 3
-    if is_complex:
-        start = start[0] + 1j * start[1]
     start = _unit(start)
     values = linear_map.values() if values is None else values
-    left = start
-    if all(map(_has_value, values)):
-        left = _dominant(linear_map.blocks(values=values), start)
-    return np.stack([left.real, left.imag]) if is_complex else left
+    if not all(map(_has_value, values)):
+        return start
+    blocks = linear_map.blocks(values=values)
+    if not np.iscomplexobj(blocks):
+        return _dominant(blocks, start)
+    real, imaginary = np.split(start, 2, axis=1)
+    left = _dominant(blocks, real + 1j * imaginary)
+    return np.concatenate([left.real, left.imag], axis=1)
 
 
 def _has_value(tensor):

@@ -15,9 +15,6 @@ _SQUARINGS = 10
 _CONVERGED = 2e-7
 _MOST_ITERATIONS = 200
 _TINY = {dtype: float(np.finfo(dtype).tiny) for dtype in ("float32", "float64")}
-_INFINITY = float("inf")
-# The norm of the direction that a zero probe gets.
-_GENERIC = 1e-17
 
 
 def power_iteration(linear_map, u, power_iterations=1, values=None):
@@ -38,8 +35,8 @@ def power_iteration(linear_map, u, power_iterations=1, values=None):
     Returns:
         Tuple `(sigma, u)`. `sigma` is a scalar, differentiable in `values`
         with the singular vectors held constant: `d sigma = u v^T`. The new
-        `u` carries no gradient. A weight with a NaN gives a NaN `sigma` and
-        leaves `u` as it was.
+        `u` carries no gradient. A weight with a NaN gives a NaN `sigma`.
+        Blocks that are zero or have a NaN keep their `u`.
 
     Reference:
 
@@ -48,14 +45,8 @@ def power_iteration(linear_map, u, power_iterations=1, values=None):
     values = linear_map.values() if values is None else values
     held = tuple(ops.stop_gradient(value) for value in values)
     right = right_vectors(linear_map, u, power_iterations, held)
-    if linear_map.num_blocks == 1:
-        # The product that gives u is also the one to differentiate.
-        return sigma_of_image(linear_map.block_matvec(right, values), u)
-    image = linear_map.block_matvec(right, held)
-    left = unit(image)
-    norms = _block_dot(left, image)
-    sigma = linear_map.block_form(left, right, ops.argmax(norms), values)
-    return sigma, ops.where(ops.sum(norms) < _INFINITY, left, u)
+    # The product that gives u is also the one to differentiate.
+    return sigma_of_image(linear_map.block_matvec(right, values), u)
 
 
 def right_vectors(linear_map, u, power_iterations, values):
@@ -69,17 +60,17 @@ def right_vectors(linear_map, u, power_iterations, values):
     """
     if power_iterations is None:
         return _converged_right_vectors(linear_map, u, values)
-    right = unit_or_generic(linear_map.block_rmatvec(u, values))
+    right = unit(linear_map.block_rmatvec(u, values))
     for _ in range(power_iterations - 1):
         left = unit(linear_map.block_matvec(right, values))
-        right = unit_or_generic(linear_map.block_rmatvec(left, values))
+        right = unit(linear_map.block_rmatvec(left, values))
     return right
 
 
 def _converged_right_vectors(linear_map, u, values):
     def iterate(left):
         pulled = linear_map.block_rmatvec(left, values)
-        right = unit_or_generic(pulled)
+        right = unit(pulled)
         image = linear_map.block_matvec(right, values)
         left = unit(image)
         growth = _growth(_block_dot(right, pulled), _block_dot(left, image))
@@ -112,14 +103,23 @@ def _growth(lower, upper):
 
 
 def _block_dot(left, right):
-    return ops.sum(left * right, axis=_vector_axes(left))
+    """Inner product of each block's probes, a scalar if there is one block."""
+    axis = _vector_axis(left)
+    return ops.sum(left * right, axis=axis, keepdims=axis is not None)
 
 
 def sigma_of_image(image, u):
-    """`(sigma, new u)` of a single block from its image `A v` of a unit `v`."""
+    """`(sigma, new u)` from the images `A v` of unit probes `v`.
+
+    Args:
+        image: Output-side probes, differentiable.
+        u: The probes to keep where an image is zero or not a number.
+    """
     left = unit(ops.stop_gradient(image))
-    sigma = ops.sum(left * image)
-    return sigma, ops.where(sigma < _INFINITY, left, u)
+    norms = _block_dot(left, image)
+    # Of all blocks only the largest passes on a gradient.
+    sigma = norms if left.shape[0] == 1 else ops.max(norms)
+    return sigma, ops.where(norms > 0, left, u)
 
 
 def normalization_factor(sigma, norm_bound, mode):
@@ -146,41 +146,24 @@ def normalization_factor(sigma, norm_bound, mode):
 
 
 def unit(probes):
-    """Scales each block's probe to norm one; a zero probe stays zero.
+    """Scales each block's probe to norm one; a zero probe becomes constant.
+
+    If `u` is orthogonal to everything the block can output, or zero, the
+    iteration could never leave that point.
 
     Dividing by the largest entry first keeps the squares of entries such as
     1e30 and 1e-30 within float32.
     """
-    return _normalized(_peaked(probes))
-
-
-def unit_or_generic(probes):
-    """Like `unit`, with a generic direction in place of a zero probe.
-
-    If `u` is orthogonal to everything the block can output, or zero, the
-    iteration could never leave that point.
-    """
-    positions = ops.arange(1, probes.shape[-1] + 1, dtype=probes.dtype)
-    # Far below the rounding of any probe but a zero one.
-    return _normalized(_peaked(probes) + _GENERIC / positions)
-
-
-# Of Keras's functions and Python's operators, the latter: they cost an eager
-# backend a tenth, and this runs for every layer in every step.
-
-
-def _peaked(probes):
-    """Each block's probe divided by its largest entry."""
-    axes = _vector_axes(probes)
-    peak = ops.max(abs(probes), axis=axes, keepdims=True)
-    return probes / (peak + _tiny(probes))
-
-
-def _normalized(probes):
-    """Each block's probe, of entries near one, divided by its norm."""
-    axes = _vector_axes(probes)
-    square = ops.sum(probes * probes, axis=axes, keepdims=True)
-    return probes * ops.rsqrt(square + _tiny(probes))
+    # Of Keras's functions and Python's operators, the latter: they cost an
+    # eager backend a tenth, and this runs for every layer in every step.
+    axis = _vector_axis(probes)
+    probes = probes + _tiny(probes)
+    probes = probes / ops.max(abs(probes), axis=axis, keepdims=True)
+    if axis is None:
+        square = probes @ ops.transpose(probes)
+    else:
+        square = ops.sum(probes * probes, axis=axis, keepdims=True)
+    return probes * ops.rsqrt(square)
 
 
 def _tiny(tensor):
@@ -188,12 +171,9 @@ def _tiny(tensor):
     return _TINY[keras.backend.standardize_dtype(tensor.dtype)]
 
 
-def _vector_axes(probes):
-    # All but the block axis, which is the last but one. Over everything is
-    # the quicker reduction of an eager backend.
-    if probes.shape[-2] == 1:
-        return None
-    return (*range(len(probes.shape) - 2), len(probes.shape) - 1)
+def _vector_axis(probes):
+    # Over everything is the quicker reduction of an eager backend.
+    return None if probes.shape[0] == 1 else -1
 
 
 def _scaled(value):

@@ -80,37 +80,36 @@ def test_probes_apply_the_blocks():
         check_probes(seed)
 
 
+def as_complex(probes, parts):
+    if parts == 1:
+        return probes
+    real, imaginary = np.split(probes, 2, axis=1)
+    return real + 1j * imaginary
+
+
 def check_probes(seed):
     case = RandomConvolution(seed)
     (linear_map,) = linear_maps(case.layer, norm="operator").values()
     blocks = linear_map.blocks()
     count, rows, columns = blocks.shape
-    assert linear_map.probe_shape == (2, count, columns), case
+    parts = 1 + np.iscomplexobj(blocks)
+    assert linear_map.probe_shape == (count, parts * columns), case
     rng = np.random.default_rng(seed)
-    right = rng.standard_normal((2, count, rows)).astype("float32")
-    left = rng.standard_normal((2, count, columns)).astype("float32")
+    right = rng.standard_normal((count, parts * rows)).astype("float32")
+    left = rng.standard_normal((count, parts * columns)).astype("float32")
     image = truth.to_numpy(
         linear_map.block_matvec(ops.convert_to_tensor(right))
     )
     back = truth.to_numpy(linear_map.block_rmatvec(ops.convert_to_tensor(left)))
-    x, u = right[0] + 1j * right[1], left[0] + 1j * left[1]
+    x, u = as_complex(right, parts), as_complex(left, parts)
     expected = np.einsum("br,brc->bc", x, blocks)
     np.testing.assert_allclose(
-        image[0] + 1j * image[1], expected, atol=1e-4, err_msg=str(case)
+        as_complex(image, parts), expected, atol=1e-4, err_msg=str(case)
     )
     adjoint = np.einsum("bc,brc->br", u, blocks.conj())
     np.testing.assert_allclose(
-        back[0] + 1j * back[1], adjoint, atol=1e-4, err_msg=str(case)
+        as_complex(back, parts), adjoint, atol=1e-4, err_msg=str(case)
     )
-    index = int(rng.integers(count))
-    form = linear_map.block_form(
-        ops.convert_to_tensor(left),
-        ops.convert_to_tensor(right),
-        ops.convert_to_tensor(index),
-    )
-    form = truth.to_numpy(ops.stop_gradient(form))
-    expected = np.vdot(u[index], expected[index]).real
-    np.testing.assert_allclose(form, expected, atol=1e-3, err_msg=str(case))
 
 
 def test_block_tensor_has_the_singular_values_of_the_blocks():

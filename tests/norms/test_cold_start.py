@@ -13,7 +13,10 @@ from keras_sn.norms.cold_start import cold_start
 def growth(linear_map, probes):
     """What the blocks make of the probes, relative to their norms."""
     blocks = linear_map.blocks()
-    rows = probes[0] + 1j * probes[1] if probes.ndim == 3 else probes
+    rows = probes
+    if np.iscomplexobj(blocks):
+        real, imaginary = np.split(probes, 2, axis=1)
+        rows = real + 1j * imaginary
     pulled = np.einsum("bc,brc->br", rows, blocks.conj())
     exact = np.linalg.norm(blocks, ord=2, axis=(1, 2))
     return np.linalg.norm(pulled, axis=1) / exact
