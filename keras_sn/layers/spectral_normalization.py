@@ -35,6 +35,14 @@ _SCALES_INPUT = {
     keras.layers.SeparableConv1D,
     keras.layers.SeparableConv2D,
 }
+# Layers of which `call` is known: product with the kernel, bias, activation.
+# Exact classes again.
+_PLAIN = {
+    keras.layers.Dense: "dense",
+    keras.layers.Conv1D: "convolution",
+    keras.layers.Conv2D: "convolution",
+    keras.layers.Conv3D: "convolution",
+}
 # Stands in for an axis of unknown size when costs are compared.
 _TYPICAL_SIZE = 32
 
@@ -226,6 +234,8 @@ class SpectralNormalization(keras.layers.Wrapper):
         if self._scaling == "dense" and len(args) == 1 and not kwargs:
             return self._call_dense(args[0], training)
         factors = self._factors(training)
+        if self._scaling == "convolution" and len(args) == 1 and not kwargs:
+            return self._call_convolution(args[0], factors[0])
         if training is not None:
             kwargs["training"] = training
         if self._scales_input(args, kwargs):
@@ -294,8 +304,49 @@ class SpectralNormalization(keras.layers.Wrapper):
         if len(inputs.shape) != 2:
             shape = (*ops.shape(inputs)[:-1], kernel.shape[1])
             outputs = ops.reshape(outputs, shape)
-        if self.layer.bias is not None:
-            outputs = outputs + self.layer.bias
+        return self._biased_and_activated(outputs)
+
+    def _call_convolution(self, inputs, factor):
+        """A convolution: the smallest of input, kernel and output is scaled.
+
+        Calling the layer with other weights takes an eager backend longer
+        than scaling them.
+        """
+        layer = self.layer
+        kernel = layer.kernel
+        inputs = ops.cast(inputs, kernel.dtype)
+        smallest = self._smallest(inputs, kernel)
+        if smallest == "input":
+            inputs = inputs * factor
+        elif smallest == "kernel":
+            kernel = kernel * factor
+        outputs = layer.convolution_op(inputs, kernel)
+        if smallest == "output":
+            outputs = outputs * factor
+        return self._biased_and_activated(outputs)
+
+    def _smallest(self, inputs, kernel):
+        layer = self.layer
+        axis = 1 if layer.data_format == "channels_first" else -1
+        channels, size = inputs.shape[axis], _typical_size(inputs)
+        # As with padding "same": close enough to compare.
+        pixels = size // channels // math.prod(layer.strides)
+        sizes = {
+            "input": size,
+            "kernel": _typical_size(kernel),
+            "output": pixels * layer.filters,
+        }
+        return min(sizes, key=sizes.get)
+
+    def _biased_and_activated(self, outputs):
+        """What a plain layer does with the product of input and kernel."""
+        bias = self.layer.bias
+        if bias is not None:
+            if getattr(self.layer, "data_format", None) == "channels_first":
+                bias = ops.reshape(bias, (-1,) + (1,) * self.layer.rank)
+            outputs = outputs + bias
+        if self.layer.activation is None:
+            return outputs
         return self.layer.activation(outputs)
 
     def _replacements(self, factors):
@@ -311,10 +362,10 @@ class SpectralNormalization(keras.layers.Wrapper):
         # In float16 an input times 1 / sigma can overflow; a weight cannot.
         if self.layer.compute_dtype == "float16":
             return "weights"
-        if self._is_plain_dense():
+        if self._is_plain():
             # Checked here since the layer itself is not called.
             self.input_spec = self.layer.input_spec
-            return "dense"
+            return _PLAIN[type(self.layer)]
         if type(self.layer) in _SCALES_INPUT and self.layer.autocast:
             return "input"
         if (
@@ -324,11 +375,11 @@ class SpectralNormalization(keras.layers.Wrapper):
             return "output"
         return "weights"
 
-    def _is_plain_dense(self):
-        """Whether all that the layer does is known: see `_call_dense`."""
+    def _is_plain(self):
+        """Whether all that the layer does is known, so that it can be done."""
         layer = self.layer
         return (
-            type(layer) is keras.layers.Dense
+            type(layer) in _PLAIN
             and layer.compute_dtype == layer.variable_dtype
             and layer.compute_dtype in ("float32", "float64")
             and layer.activity_regularizer is None
@@ -343,12 +394,8 @@ class SpectralNormalization(keras.layers.Wrapper):
             or set(kwargs) - {"training"}
         ):
             return False
-        # Sizes may be unknown, or symbols while JAX exports.
-        sizes = [
-            n if isinstance(n, int) else _TYPICAL_SIZE for n in args[0].shape
-        ]
         weights = sum(math.prod(m.weights[0].shape) for m in self._maps)
-        return math.prod(sizes) < weights
+        return _typical_size(args[0]) < weights
 
     def normalized_weights(self):
         """The weights the layer is called with at inference.
@@ -474,6 +521,13 @@ def _check_arguments(
             f"SpectralNormalization(keras.layers.RNN({type(layer).__name__}"
             "(...)))."
         )
+
+
+def _typical_size(tensor):
+    # Sizes may be unknown, or symbols while JAX exports.
+    return math.prod(
+        n if isinstance(n, int) else _TYPICAL_SIZE for n in tensor.shape
+    )
 
 
 def _is_cell(layer):

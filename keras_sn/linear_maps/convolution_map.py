@@ -111,7 +111,6 @@ class ConvolutionMap(SpatialMap):
         if groups == 1:
             spread = reshaped(spread, (rows, taps * channels))
             outputs = product_by_outputs(spread, matrices)
-            outputs = ops.transpose(outputs, (0, 2, 1))
         else:
             spread = reshaped(spread, (rows, taps, groups, channels))
             spread = ops.transpose(spread, (2, 0, 1, 3))

@@ -89,7 +89,8 @@ class MatrixMap(LinearMap):
                 return probes @ matrix
             # A convolution's kernel. For a table such as an Embedding's
             # this would only be a slow transpose.
-            return product_by_outputs(probes, matrix)[..., 0]
+            image = product_by_outputs(probes, matrix)
+            return reshaped(image, self.probe_shape)
         return (probes[:, None, :] @ self.block_tensor(values))[:, 0]
 
     def block_rmatvec(self, probes, values=None):

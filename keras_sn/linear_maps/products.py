@@ -1,23 +1,53 @@
 """Products with a weight that cost an eager backend little."""
 
+import keras
+import numpy as np
 from keras import ops
 
 
 def product_by_outputs(vectors, matrix):
-    """`vectors @ matrix`, transposed, for the kernel of a convolution.
+    """`vectors @ matrix` for the kernel of a convolution.
 
-    Written this way the gradient of the kernel is laid out output by output,
-    as is the one that PyTorch computes of the convolution, and the two add
-    ten times faster.
+    PyTorch computes the gradient of the kernel from the convolution output by
+    output. Two gradients of the same layout add ten times faster, so there
+    the product is written such that its own is laid out like that. A compiler
+    chooses layouts by itself, and better.
 
     Args:
         vectors: Tensor `(n, rows)`.
         matrix: Tensor `(rows, columns)`.
 
     Returns:
-        Tensor `(1, columns, n)`.
+        Tensor `(n, columns)` or `(1, n, columns)`.
     """
-    return ops.transpose(matrix)[None] @ ops.transpose(vectors)[None]
+    if keras.backend.backend() != "torch":
+        return vectors @ matrix
+    # Of a stack of one: without it PyTorch undoes the transposes.
+    product = ops.transpose(matrix)[None] @ ops.transpose(vectors)[None]
+    return ops.transpose(product, (0, 2, 1))
+
+
+class Constant:
+    """An array at hand in the dtype in which it is needed.
+
+    Converting it in every step would cost an eager backend as much as a
+    product.
+
+    Args:
+        array: NumPy array.
+    """
+
+    def __init__(self, array):
+        self._arrays = {
+            dtype: np.ascontiguousarray(array, dtype)
+            for dtype in ("float32", "float64")
+        }
+
+    def tensor(self, like):
+        """The array as a tensor of the dtype of another, and beside it."""
+        array = self._arrays[keras.backend.standardize_dtype(like.dtype)]
+        method = getattr(like, "new_tensor", None)
+        return ops.convert_to_tensor(array) if method is None else method(array)
 
 
 def reshaped(tensor, shape):

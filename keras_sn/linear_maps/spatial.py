@@ -11,6 +11,7 @@ from keras_sn.linear_maps.frequencies import TapGeometry
 from keras_sn.linear_maps.frequencies import excess
 from keras_sn.linear_maps.frequencies import half_grid
 from keras_sn.linear_maps.frequencies import training_grid
+from keras_sn.linear_maps.products import Constant
 from keras_sn.linear_maps.products import reshaped
 
 
@@ -50,7 +51,9 @@ class SpatialMap(LinearMap):
         )
         self.num_frequencies = len(half_grid(self.probe_grid))
         self.parts = self.multiplicity()
-        self._modulation = self.geometry.modulation(self.probe_grid)
+        modulation = self.geometry.modulation(self.probe_grid)
+        self._modulation = Constant(modulation)
+        self._demodulation = Constant(np.swapaxes(modulation, 1, 2))
 
     def set_shapes(self):
         """Sets the shapes of domain and codomain for `spatial_size`."""
@@ -163,16 +166,14 @@ class SpatialMap(LinearMap):
         if frequencies == 1:
             # Every tap has a phase of its own.
             return probes
-        return ops.convert_to_tensor(self._modulation, probes.dtype) @ probes
+        return self._modulation.tensor(probes) @ probes
 
     def demodulate(self, spread):
         """The adjoint of `modulate`."""
         frequencies, groups = self.num_frequencies, self.groups
         rows, channels = self.parts * self.geometry.num_phases, self.channels
         if frequencies > 1:
-            modulation = np.swapaxes(self._modulation, 1, 2)
-            modulation = ops.convert_to_tensor(modulation, spread.dtype)
-            spread = modulation @ spread
+            spread = self._demodulation.tensor(spread) @ spread
         if groups > 1:
             spread = reshaped(spread, (frequencies, rows, groups, channels))
             spread = ops.transpose(spread, (0, 2, 1, 3))

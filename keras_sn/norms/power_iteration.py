@@ -137,9 +137,8 @@ def normalization_factor(sigma, norm_bound, mode):
     """
     sigma = ops.where(sigma <= _SMALLEST_SIGMA, 1.0, sigma)
     held = ops.stop_gradient(sigma)
-    # bound / sigma, and its derivative in an order that does not square
-    # 1 / sigma on the way back.
-    factor = norm_bound / held * (2.0 - sigma / held)
+    # bound / sigma, in an order whose derivative does not square 1 / sigma.
+    factor = norm_bound / held / (sigma / held)
     if mode == "clip":
         factor = ops.where(sigma <= norm_bound, 1.0, factor)
     return factor
