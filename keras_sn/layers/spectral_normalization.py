@@ -10,6 +10,7 @@ from keras import ops
 from keras_sn.layers.weight_override import call_with_weights
 from keras_sn.layers.weight_override import rematerializes
 from keras_sn.layers.weight_selection import select_maps
+from keras_sn.linear_maps.products import first_and_rest
 from keras_sn.linear_maps.registry import check_norm
 from keras_sn.linear_maps.registry import sublayers
 from keras_sn.norms.cold_start import cold_start
@@ -36,10 +37,9 @@ _SCALES_INPUT = {
     keras.layers.SeparableConv2D,
 }
 # Layers of which `call` is known: product with the kernel, bias, activation.
-# Exact classes again.
+# Exact classes again. Conv1D is none of them: it pads the input by itself.
 _PLAIN = {
     keras.layers.Dense: "dense",
-    keras.layers.Conv1D: "convolution",
     keras.layers.Conv2D: "convolution",
     keras.layers.Conv3D: "convolution",
 }
@@ -298,9 +298,10 @@ class SpectralNormalization(keras.layers.Wrapper):
         rows = inputs
         if len(inputs.shape) != 2:
             rows = ops.reshape(inputs, (-1, kernel.shape[0]))
-        images = ops.concatenate([rows, right], axis=0) @ kernel
-        sigma, new_u = sigma_of_image(images[-1:], u.value)
-        outputs = images[:-1] * self._factor(sigma, u, new_u, training)
+        images = ops.concatenate([right, rows], axis=0) @ kernel
+        image, outputs = first_and_rest(images)
+        sigma, new_u = sigma_of_image(image, u.value)
+        outputs = outputs * self._factor(sigma, u, new_u, training)
         if len(inputs.shape) != 2:
             shape = (*ops.shape(inputs)[:-1], kernel.shape[1])
             outputs = ops.reshape(outputs, shape)

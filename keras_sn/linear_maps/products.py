@@ -1,4 +1,4 @@
-"""Products with a weight that cost an eager backend little."""
+"""Products with a weight, and the steps around them, at little cost."""
 
 import keras
 import numpy as np
@@ -48,6 +48,18 @@ class Constant:
         array = self._arrays[keras.backend.standardize_dtype(like.dtype)]
         method = getattr(like, "new_tensor", None)
         return ops.convert_to_tensor(array) if method is None else method(array)
+
+
+def first_and_rest(rows):
+    """The first row, as a matrix, and the others.
+
+    Slices would do, but their gradients are padded with zeros and added; the
+    gradient of a split is one concatenation.
+    """
+    if keras.backend.backend() == "torch":
+        # `keras.ops.split` reads the sizes back from the device.
+        return rows.split([1, rows.shape[0] - 1])
+    return ops.split(rows, [1])
 
 
 def reshaped(tensor, shape):
