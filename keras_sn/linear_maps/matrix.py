@@ -1,17 +1,13 @@
 """MatrixMap: a weight whose blocks are real matrices, read off by a reshape."""
 
-import math
-
 import numpy as np
 from keras import ops
 
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.base import size
+from keras_sn.linear_maps.products import adjoint_product
 from keras_sn.linear_maps.products import product_by_outputs
 from keras_sn.linear_maps.products import reshaped
-
-_MOST_PIECES = 64
-_SMALLEST_TO_CUT = 2**16
 
 
 class MatrixMap(LinearMap):
@@ -96,13 +92,7 @@ class MatrixMap(LinearMap):
     def block_rmatvec(self, probes, values=None):
         # The vector on the right, so that no backend transposes the weight.
         if self.num_blocks == 1:
-            _, rows, columns = self.block_shape
-            pieces = _pieces(rows, columns)
-            matrices = reshaped(
-                self._permuted(values), (pieces, rows // pieces, columns)
-            )
-            image = matrices @ ops.transpose(probes)[None]
-            return reshaped(image, (1, rows))
+            return adjoint_product(probes, self._matrix(values))
         return (self.block_tensor(values) @ probes[:, :, None])[..., 0]
 
     def blocks(self, grid=None, values=None):
@@ -123,12 +113,3 @@ class MatrixMap(LinearMap):
         if rows < columns:
             return blocks @ transposed
         return transposed @ blocks
-
-
-def _pieces(rows, columns):
-    """Into how many pieces of rows to cut a matrix to multiply a vector.
-
-    PyTorch multiplies a matrix by a vector on one core; a stack, on all.
-    """
-    pieces = math.gcd(rows, _MOST_PIECES)
-    return pieces if rows * columns >= _SMALLEST_TO_CUT else 1
