@@ -136,6 +136,32 @@ def test_nan_stays_visible_and_leaves_u_alone():
     np.testing.assert_array_equal(to_numpy(wrapper.vector_u), before)
 
 
+def test_nan_in_one_group_stays_visible():
+    wrapper = SpectralNormalization(
+        layers.Conv2D(6, 3, groups=2), norm="operator"
+    )
+    wrapper.build((None, 8, 8, 4))
+    kernel = to_numpy(wrapper.layer.kernel)
+    kernel[0, 0, 0, -1] = np.nan
+    wrapper.layer.kernel.assign(kernel)
+    inputs = np.ones((1, 8, 8, 4), "float32")
+    assert np.isnan(to_numpy(wrapper(inputs, training=True))).all()
+    assert np.isfinite(to_numpy(wrapper.vector_u)).all()
+
+
+def test_a_zero_kernel_leaves_u_alone():
+    """What comes after it may be orthogonal to a constant vector."""
+    wrapper = dense(np.zeros((4, 3)))
+    before = to_numpy(wrapper.vector_u)
+    wrapper(INPUTS, training=True)
+    np.testing.assert_array_equal(to_numpy(wrapper.vector_u), before)
+    wrapper.layer.kernel.assign([[1, 0, -1], [-1, 0, 1], [0, 0, 0], [0, 0, 0]])
+    wrapper(INPUTS, training=True)
+    assert spectral_norm(dense_matrix(wrapper, (4,))) == pytest.approx(
+        1.0, rel=1e-5
+    )
+
+
 def test_channels_first_with_another_width():
     if keras.backend.backend() == "tensorflow":
         pytest.skip("TensorFlow has no channels_first convolution on a CPU")
@@ -147,7 +173,9 @@ def test_channels_first_with_another_width():
 
 
 @pytest.mark.parametrize("before", [True, False])
-@pytest.mark.parametrize("kind", ["dense", "embedding", "conv", "nested"])
+@pytest.mark.parametrize(
+    "kind", ["dense", "embedding", "conv1d", "conv2d", "nested"]
+)
 def test_lora_normalizes_the_kernel_that_is_applied(kind, before):
     layer, name, inputs = {
         "dense": (layers.Dense(3), "kernel", INPUTS),
@@ -156,7 +184,8 @@ def test_lora_normalizes_the_kernel_that_is_applied(kind, before):
             "embeddings",
             RNG.integers(0, 9, (2, 5)),
         ),
-        "conv": (layers.Conv1D(5, 3), "kernel", INPUTS[None]),
+        "conv1d": (layers.Conv1D(5, 3), "kernel", INPUTS[None]),
+        "conv2d": (layers.Conv2D(5, 1), "kernel", INPUTS[None, None]),
         "nested": (layers.Dense(3), "kernel", INPUTS),
     }[kind]
 
