@@ -81,6 +81,8 @@ def test_composition_multiplies_at_most(data):
     product = spectral_norm(inner @ outer)
     bound = spectral_norm(inner).upper * spectral_norm(outer).upper
     slack = 1e-12 * np.linalg.norm(inner) * np.linalg.norm(outer)
+    # A product below the normal numbers keeps only a few digits.
+    slack += np.finfo("float64").tiny
     assert product.lower <= bound + slack
 
 
