@@ -137,8 +137,10 @@ def normalization_factor(sigma, norm_bound, mode):
     """
     sigma = ops.where(sigma <= _SMALLEST_SIGMA, 1.0, sigma)
     held = ops.stop_gradient(sigma)
-    # bound / sigma, in an order whose derivative does not square 1 / sigma.
-    factor = norm_bound / held / (sigma / held)
+    # bound / sigma, and its derivative in an order that does not square
+    # 1 / sigma. A quotient of quotients would do that too, but XLA makes it
+    # one of products, of numbers such as 1e60.
+    factor = norm_bound / held * (2.0 - sigma / held)
     if mode == "clip":
         factor = ops.where(sigma <= norm_bound, 1.0, factor)
     return factor

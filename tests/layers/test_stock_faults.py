@@ -114,6 +114,27 @@ def test_extreme_kernels(size, way):
     assert np.isfinite(to_numpy(gradient)).all()
 
 
+@pytest.mark.parametrize("size", EXTREMES)
+def test_extreme_kernels_compiled(size):
+    """A compiler may reorder what keeps numbers within range."""
+    scale, expected = EXTREMES[size]
+    model = keras.Sequential(
+        [keras.Input((4,)), SpectralNormalization(layers.Dense(3))]
+    )
+    wrapper = model.layers[0]
+    wrapper.layer.kernel.assign(scale * RNG.standard_normal((4, 3)))
+    wrapper.refresh()
+    (weight,) = wrapper.normalized_weights().values()
+    images = INPUTS @ to_numpy(weight)
+    jit_compile = keras.backend.backend() != "torch"
+    model.compile(keras.optimizers.SGD(0.0), "mse", jit_compile=jit_compile)
+    assert spectral_norm(to_numpy(weight)) == pytest.approx(expected, rel=1e-4)
+    loss = model.train_on_batch(INPUTS, np.zeros_like(images))
+    assert loss == pytest.approx(np.mean(images**2), rel=1e-4)
+    for variable in model.weights:
+        assert np.isfinite(to_numpy(variable)).all()
+
+
 def test_u_orthogonal_to_the_kernel():
     kernel = np.zeros((4, 3))
     kernel[:, 0] = 5
