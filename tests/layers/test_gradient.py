@@ -130,13 +130,16 @@ CONVOLUTIONS = {
 @pytest.mark.parametrize("norm", ["kernel", "operator"])
 @pytest.mark.parametrize("kind", CONVOLUTIONS)
 def test_convolutions_against_finite_differences(kind, norm):
-    inputs = RNG.standard_normal((2, 5, 5, 4)).astype("float32")
+    # Numbers of its own: with a few, another frequency becomes the largest
+    # within the step, and there is no derivative.
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((2, 5, 5, 4)).astype("float32")
     wrapper = SpectralNormalization(CONVOLUTIONS[kind](), norm=norm)
     wrapper.build(inputs.shape)
     kernel = wrapper.layer.kernel
-    values = RNG.standard_normal(tuple(kernel.shape)).astype("float32")
-    direction = RNG.standard_normal(values.shape).astype("float32")
-    outer = RNG.standard_normal((2, 5, 5, 4)).astype("float32")
+    values = rng.standard_normal(tuple(kernel.shape)).astype("float32")
+    direction = rng.standard_normal(values.shape).astype("float32")
+    outer = rng.standard_normal((2, 5, 5, 4)).astype("float32")
 
     def loss(training):
         return inner(wrapper(inputs, training=training), outer)
@@ -152,4 +155,4 @@ def test_convolutions_against_finite_differences(kind, norm):
     for sign in (1, -1):
         kernel.assign(values + sign * step * direction)
         ends.append(float(loss(False)))
-    assert slope == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=2e-2)
+    assert slope == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-2)
