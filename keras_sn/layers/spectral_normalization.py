@@ -11,6 +11,7 @@ from keras_sn.layers.weight_override import call_with_weights
 from keras_sn.layers.weight_override import rematerializes
 from keras_sn.layers.weight_selection import select_maps
 from keras_sn.linear_maps.products import first_and_rest
+from keras_sn.linear_maps.products import with_gradient_in_order
 from keras_sn.linear_maps.registry import check_norm
 from keras_sn.linear_maps.registry import sublayers
 from keras_sn.norms.cold_start import cold_start
@@ -321,6 +322,7 @@ class SpectralNormalization(keras.layers.Wrapper):
             inputs = inputs * factor
         elif smallest == "kernel":
             kernel = kernel * factor
+        kernel = with_gradient_in_order(kernel)
         outputs = layer.convolution_op(inputs, kernel)
         if smallest == "output":
             outputs = outputs * factor

@@ -3,7 +3,6 @@
 import numpy as np
 from keras import ops
 
-from keras_sn.linear_maps.products import product_by_outputs
 from keras_sn.linear_maps.products import reshaped
 from keras_sn.linear_maps.spatial import SpatialMap
 from keras_sn.linear_maps.symbol import Symbol
@@ -110,7 +109,7 @@ class ConvolutionMap(SpatialMap):
         spread = self.modulate(probes)
         if groups == 1:
             spread = reshaped(spread, (rows, taps * channels))
-            outputs = product_by_outputs(spread, matrices)
+            outputs = spread @ matrices
         else:
             spread = reshaped(spread, (rows, taps, groups, channels))
             spread = ops.transpose(spread, (2, 0, 1, 3))

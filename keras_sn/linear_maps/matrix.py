@@ -6,7 +6,6 @@ from keras import ops
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.base import size
 from keras_sn.linear_maps.products import adjoint_product
-from keras_sn.linear_maps.products import product_by_outputs
 from keras_sn.linear_maps.products import reshaped
 
 
@@ -80,13 +79,7 @@ class MatrixMap(LinearMap):
 
     def block_matvec(self, probes, values=None):
         if self.num_blocks == 1:
-            matrix = self._matrix(values)
-            if len(self.weights[0].shape) == 2:
-                return probes @ matrix
-            # A convolution's kernel. For a table such as an Embedding's
-            # this would only be a slow transpose.
-            image = product_by_outputs(probes, matrix)
-            return reshaped(image, self.probe_shape)
+            return probes @ self._matrix(values)
         return (probes[:, None, :] @ self.block_tensor(values))[:, 0]
 
     def block_rmatvec(self, probes, values=None):

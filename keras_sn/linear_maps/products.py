@@ -13,9 +13,10 @@ _SMALLEST_TO_CUT = 2**16
 def adjoint_product(vector, matrix):
     """`vector @ matrix^T` for a single vector.
 
-    PyTorch multiplies a matrix by a vector on one core, but a stack of
-    matrices on all: there a large matrix is cut into pieces. TensorFlow would
-    take two or three times as long for the pieces.
+    Depending on the machine, PyTorch multiplies a matrix by a vector on one
+    core, but a stack of matrices on all: there a large matrix is cut into
+    pieces. They are on the right, on the left they took twice as long.
+    TensorFlow would take two or three times as long for the pieces.
 
     Args:
         vector: Tensor `(1, columns)`.
@@ -25,37 +26,31 @@ def adjoint_product(vector, matrix):
         Tensor `(1, rows)`.
     """
     rows, columns = matrix.shape
-    vector = ops.transpose(vector)
     if (
-        keras.backend.backend() == "torch"
-        and rows * columns >= _SMALLEST_TO_CUT
+        keras.backend.backend() != "torch"
+        or rows * columns < _SMALLEST_TO_CUT
     ):
-        pieces = math.gcd(rows, _MOST_PIECES)
-        matrix = reshaped(matrix, (pieces, rows // pieces, columns))
-        vector = vector[None]
-    return reshaped(matrix @ vector, (1, rows))
+        return reshaped(matrix @ ops.transpose(vector), (1, rows))
+    pieces = math.gcd(rows, _MOST_PIECES)
+    matrices = reshaped(matrix, (pieces, rows // pieces, columns))
+    return reshaped(vector @ matrices.transpose(1, 2), (1, rows))
 
 
-def product_by_outputs(vectors, matrix):
-    """`vectors @ matrix` for the kernel of a convolution.
+def with_gradient_in_order(kernel):
+    """The kernel of a convolution, its gradient laid out as the kernel is.
 
-    PyTorch computes the gradient of the kernel from the convolution output by
-    output. Two gradients of the same layout add ten times faster, so there
-    the product is written such that its own is laid out like that. A compiler
-    chooses layouts by itself, and better.
+    PyTorch computes that gradient output by output. In the order of the
+    kernel it can be multiplied with it, and added to another gradient, three
+    to ten times faster. A reshape to a vector and back makes it so: forward
+    it does nothing, backward it copies, which the optimizer then need not.
 
     Args:
-        vectors: Tensor `(n, rows)`.
-        matrix: Tensor `(rows, columns)`.
+        kernel: Tensor.
 
     Returns:
-        Tensor `(n, columns)` or `(1, n, columns)`.
+        The same values.
     """
-    if keras.backend.backend() != "torch":
-        return vectors @ matrix
-    # Of a stack of one: without it PyTorch undoes the transposes.
-    product = ops.transpose(matrix)[None] @ ops.transpose(vectors)[None]
-    return ops.transpose(product, (0, 2, 1))
+    return reshaped(reshaped(kernel, (-1,)), tuple(kernel.shape))
 
 
 class Constant:
@@ -103,3 +98,17 @@ def reshaped(tensor, shape):
     """
     method = getattr(tensor, "reshape", None)
     return ops.reshape(tensor, shape) if method is None else method(shape)
+
+
+def sum_over(tensor, axis):
+    """`keras.ops.sum` that keeps the axis; by its own method, as `reshaped`."""
+    if hasattr(tensor, "sum"):
+        return tensor.sum(axis=axis, keepdims=True)
+    return ops.sum(tensor, axis=axis, keepdims=True)
+
+
+def max_over(tensor, axis):
+    """`keras.ops.max` that keeps the axis; by its own method, as `reshaped`."""
+    if hasattr(tensor, "amax"):
+        return tensor.amax(axis=axis, keepdims=True)
+    return ops.max(tensor, axis=axis, keepdims=True)

@@ -4,6 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_sn.linear_maps.products import max_over
+from keras_sn.linear_maps.products import sum_over
+
 # Below this a factor 1 / sigma leaves the range of float32.
 _SMALLEST_SIGMA = 1e-37
 # Largest Gram matrix to square before iterating to convergence.
@@ -104,8 +107,8 @@ def _growth(lower, upper):
 
 def _block_dot(left, right):
     """Inner product of each block's probes, a scalar if there is one block."""
-    axis = _vector_axis(left)
-    return ops.sum(left * right, axis=axis, keepdims=axis is not None)
+    products, axis = left * right, _vector_axis(left)
+    return ops.sum(products) if axis is None else sum_over(products, axis)
 
 
 def sigma_of_image(image, u):
@@ -159,11 +162,11 @@ def unit(probes):
     # eager backend a tenth, and this runs for every layer in every step.
     axis = _vector_axis(probes)
     probes = probes + _tiny(probes)
-    probes = probes / ops.max(abs(probes), axis=axis, keepdims=True)
+    probes = probes / max_over(abs(probes), axis)
     if axis is None:
         square = probes @ ops.transpose(probes)
     else:
-        square = ops.sum(probes * probes, axis=axis, keepdims=True)
+        square = sum_over(probes * probes, axis)
     return probes * ops.rsqrt(square)
 
 
