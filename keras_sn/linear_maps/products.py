@@ -26,10 +26,7 @@ def adjoint_product(vector, matrix):
         Tensor `(1, rows)`.
     """
     rows, columns = matrix.shape
-    if (
-        keras.backend.backend() != "torch"
-        or rows * columns < _SMALLEST_TO_CUT
-    ):
+    if keras.backend.backend() != "torch" or rows * columns < _SMALLEST_TO_CUT:
         return reshaped(matrix @ ops.transpose(vector), (1, rows))
     pieces = math.gcd(rows, _MOST_PIECES)
     matrices = reshaped(matrix, (pieces, rows // pieces, columns))
