@@ -109,3 +109,16 @@ def max_over(tensor, axis):
     if hasattr(tensor, "amax"):
         return tensor.amax(axis=axis, keepdims=True)
     return ops.max(tensor, axis=axis, keepdims=True)
+
+
+def where(condition, tensor, other):
+    """`keras.ops.where`, by its own method, as `reshaped`.
+
+    Args:
+        condition: Boolean tensor.
+        tensor: Tensor for where the condition holds.
+        other: Tensor or number for where it does not.
+    """
+    if hasattr(tensor, "where"):
+        return tensor.where(condition, other)
+    return ops.where(condition, tensor, other)

@@ -5,7 +5,9 @@ import numpy as np
 from keras import ops
 
 from keras_sn.linear_maps.products import max_over
+from keras_sn.linear_maps.products import reshaped
 from keras_sn.linear_maps.products import sum_over
+from keras_sn.linear_maps.products import where
 
 # Below this a factor 1 / sigma leaves the range of float32.
 _SMALLEST_SIGMA = 1e-37
@@ -17,7 +19,8 @@ _SQUARINGS = 10
 # ratio: the slower the iteration, the less there is to gain.
 _CONVERGED = 2e-7
 _MOST_ITERATIONS = 200
-_TINY = {dtype: float(np.finfo(dtype).tiny) for dtype in ("float32", "float64")}
+# Added to a number it changes nothing but a zero.
+_TINY = float(np.finfo("float32").tiny)
 
 
 def power_iteration(linear_map, u, power_iterations=1, values=None):
@@ -106,9 +109,8 @@ def _growth(lower, upper):
 
 
 def _block_dot(left, right):
-    """Inner product of each block's probes, a scalar if there is one block."""
-    products, axis = left * right, _vector_axis(left)
-    return ops.sum(products) if axis is None else sum_over(products, axis)
+    """Inner product of each block's probes, `(blocks, 1)`."""
+    return sum_over(left * right, _vector_axis(left))
 
 
 def sigma_of_image(image, u):
@@ -121,8 +123,8 @@ def sigma_of_image(image, u):
     left = unit(ops.stop_gradient(image))
     norms = _block_dot(left, image)
     # Of all blocks only the largest passes on a gradient.
-    sigma = norms if left.shape[0] == 1 else ops.max(norms)
-    return sigma, ops.where(norms > 0, left, u)
+    sigma = norms if left.shape[0] == 1 else max_over(norms, None)
+    return reshaped(sigma, ()), where(norms > 0, left, u)
 
 
 def normalization_factor(sigma, norm_bound, mode):
@@ -138,14 +140,15 @@ def normalization_factor(sigma, norm_bound, mode):
     Returns:
         Scalar tensor, differentiable in `sigma`.
     """
-    sigma = ops.where(sigma <= _SMALLEST_SIGMA, 1.0, sigma)
+    # Not `sigma > ...`, which would let a NaN pass for a zero.
+    sigma = where(~(sigma <= _SMALLEST_SIGMA), sigma, 1.0)
     held = ops.stop_gradient(sigma)
     # bound / sigma, and its derivative in an order that does not square
     # 1 / sigma. A quotient of quotients would do that too, but XLA makes it
     # one of products, of numbers such as 1e60.
     factor = norm_bound / held * (2.0 - sigma / held)
     if mode == "clip":
-        factor = ops.where(sigma <= norm_bound, 1.0, factor)
+        factor = where(~(sigma <= norm_bound), factor, 1.0)
     return factor
 
 
@@ -161,18 +164,9 @@ def unit(probes):
     # Of Keras's functions and Python's operators, the latter: they cost an
     # eager backend a tenth, and this runs for every layer in every step.
     axis = _vector_axis(probes)
-    probes = probes + _tiny(probes)
+    probes = probes + _TINY
     probes = probes / max_over(abs(probes), axis)
-    if axis is None:
-        square = probes @ ops.transpose(probes)
-    else:
-        square = sum_over(probes * probes, axis)
-    return probes * ops.rsqrt(square)
-
-
-def _tiny(tensor):
-    """Adding it changes nothing but a zero."""
-    return _TINY[keras.backend.standardize_dtype(tensor.dtype)]
+    return probes * sum_over(probes * probes, axis) ** -0.5
 
 
 def _vector_axis(probes):
