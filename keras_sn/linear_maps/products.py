@@ -13,9 +13,9 @@ _SMALLEST_TO_CUT = 2**16
 def adjoint_product(vector, matrix):
     """`vector @ matrix^T` for a single vector.
 
-    Depending on the machine, PyTorch multiplies a matrix by a vector on one
-    core, but a stack of matrices on all: there a large matrix is cut into
-    pieces. They are on the right, on the left they took twice as long.
+    On some machines PyTorch multiplies a matrix by a vector on one core, but a
+    stack of matrices on all: there a large matrix is cut into pieces. The
+    vector comes first; behind the pieces it took twice as long on others.
     TensorFlow would take two or three times as long for the pieces.
 
     Args:
