@@ -19,8 +19,7 @@ _SQUARINGS = 10
 # ratio: the slower the iteration, the less there is to gain.
 _CONVERGED = 2e-7
 _MOST_ITERATIONS = 200
-# Added to a number it changes nothing but a zero.
-_TINY = float(np.finfo("float32").tiny)
+_TINY = {dtype: float(np.finfo(dtype).tiny) for dtype in ("float32", "float64")}
 
 
 def power_iteration(linear_map, u, power_iterations=1, values=None):
@@ -164,9 +163,14 @@ def unit(probes):
     # Of Keras's functions and Python's operators, the latter: they cost an
     # eager backend a tenth, and this runs for every layer in every step.
     axis = _vector_axis(probes)
-    probes = probes + _TINY
+    probes = probes + _tiny(probes)
     probes = probes / max_over(abs(probes), axis)
     return probes * sum_over(probes * probes, axis) ** -0.5
+
+
+def _tiny(tensor):
+    """Adding it changes nothing but a zero."""
+    return _TINY[keras.backend.standardize_dtype(tensor.dtype)]
 
 
 def _vector_axis(probes):

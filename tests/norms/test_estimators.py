@@ -18,6 +18,7 @@ from keras_sn.norms import grid_bounds
 from keras_sn.norms import lanczos_bounds
 from keras_sn.norms.cholesky_test import proves_below
 from keras_sn.norms.gram_symbol import GramSymbol
+from keras_sn.norms.power_iteration import unit
 from keras_sn.norms.ritz import ritz_pairs
 from tests import truth
 
@@ -25,6 +26,20 @@ from tests import truth
 def matrix_map(shape, seed=0):
     array = np.random.default_rng(seed).standard_normal(shape)
     return MatrixMap(ArrayWeight(array.astype("float32"))), array
+
+
+@pytest.mark.parametrize(
+    ("size", "dtype"), [(1e-28, "float32"), (1e-36, "float64")]
+)
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_tiny_probes_keep_their_direction(size, dtype, blocks):
+    if dtype == "float64" and keras.backend.backend() == "jax":
+        pytest.skip("JAX has no float64 unless it is started with it")
+    probes = size * np.array([[3.0, -4.0], [0.0, 0.0]], dtype)[:blocks]
+    units = truth.to_numpy(unit(ops.convert_to_tensor(probes)))
+    expected = np.array([[0.6, -0.8], [0.5**0.5, 0.5**0.5]])[:blocks]
+    tolerance = 4 * float(np.finfo(dtype).eps)
+    assert units == pytest.approx(expected, rel=tolerance)
 
 
 @pytest.mark.parametrize("shape", [(20, 30), (30, 20)])
