@@ -9,8 +9,8 @@ import time
 
 import numpy as np
 
-from keras_sn.lipschitz.closed_form import closed_form_bound
-from keras_sn.lipschitz.refined import refined_bound
+from keras_sn.lipschitz.upper.closed_form import closed_form_bound
+from keras_sn.lipschitz.upper.lipsdp_descent import refined_bound
 
 RELU = (0.0, 1.0)
 # Width and number of layers.

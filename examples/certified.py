@@ -17,7 +17,7 @@ from sklearn.model_selection import train_test_split
 
 from keras_sn.lipschitz import certified_radius
 from keras_sn.lipschitz import lipschitz_bound
-from keras_sn.lipschitz.pullback import pullback
+from keras_sn.lipschitz.lower.pullback import pullback
 from keras_sn.losses import LipschitzMarginCrossentropy
 from keras_sn.models import fold_model
 from keras_sn.models import normalize_model

@@ -7,13 +7,13 @@ import math
 import keras
 from keras import ops
 
+from keras_sn.fast_ops import first_and_rest
+from keras_sn.fast_ops import with_gradient_in_order
+from keras_sn.keras_access import sublayers
 from keras_sn.layers.weight_override import call_with_weights
 from keras_sn.layers.weight_override import rematerializes
 from keras_sn.layers.weight_selection import select_maps
-from keras_sn.linear_maps.products import first_and_rest
-from keras_sn.linear_maps.products import with_gradient_in_order
 from keras_sn.linear_maps.registry import check_norm
-from keras_sn.linear_maps.registry import sublayers
 from keras_sn.norms.cold_start import cold_start
 from keras_sn.norms.power_iteration import normalization_factor
 from keras_sn.norms.power_iteration import power_iteration

@@ -1,11 +1,11 @@
 """Calling a layer with other values in place of some of its weights."""
 
-import contextlib
-
 import keras
 from keras import tree
 
-from keras_sn.linear_maps.registry import sublayers
+from keras_sn.keras_access import all_layers
+from keras_sn.keras_access import rematerialization
+from keras_sn.keras_access import without_rematerialization
 
 
 def call_with_weights(layer, replacements, add_loss, args, kwargs):
@@ -39,14 +39,9 @@ def call_with_weights(layer, replacements, add_loss, args, kwargs):
 
 def rematerializes(layer):
     """Whether the layer or a sublayer was created in a `keras.RematScope`."""
-    return any(remat_mode(part) is not None for part in _parts(layer))
-
-
-def remat_mode(layer):
-    """The rematerialization mode of a layer, or `None`."""
-    # Keras has no public way to ask. tests/layers/test_remat.py fails when
-    # the attribute changes.
-    return layer._remat_mode
+    return any(
+        rematerialization(part) is not None for part in all_layers(layer)
+    )
 
 
 def _call(layer, variables, values, args, kwargs):
@@ -96,7 +91,7 @@ def _call_rematerialized(layer, variables, values, args, kwargs):
         rest = iter(flat_tensors[len(values) :])
         filled = [next(rest) if keras.ops.is_tensor(x) else x for x in flat]
         new_args, new_kwargs = tree.pack_sequence_as((args, kwargs), filled)
-        with _without_remat(layer):
+        with without_rematerialization(layer):
             outputs, updates, scope = _call_in_scope(
                 layer, variables, mapped, new_args, new_kwargs
             )
@@ -116,29 +111,6 @@ def _call_rematerialized(layer, variables, values, args, kwargs):
     return outputs, updates, [(None, loss) for loss in losses]
 
 
-@contextlib.contextmanager
-def _without_remat(layer):
-    modes = [(part, remat_mode(part)) for part in _parts(layer)]
-    for part, _ in modes:
-        part._remat_mode = None
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part._remat_mode = mode
-
-
 def _all_variables(layer):
     unique = {id(v): v for v in (*layer.variables, *layer.metrics_variables)}
     return list(unique.values())
-
-
-def _parts(layer):
-    seen = {}
-    pending = [layer]
-    while pending:
-        part = pending.pop()
-        if id(part) not in seen:
-            seen[id(part)] = part
-            pending.extend(sublayers(part))
-    return list(seen.values())

@@ -3,10 +3,10 @@
 import numpy as np
 from keras import ops
 
+from keras_sn.fast_ops import adjoint_product
+from keras_sn.fast_ops import reshaped
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.base import size
-from keras_sn.linear_maps.products import adjoint_product
-from keras_sn.linear_maps.products import reshaped
 
 
 class MatrixMap(LinearMap):

@@ -1,7 +1,12 @@
 """Which linear maps a layer's weights define: the registry and its walk."""
 
+import keras
+
+from keras_sn.keras_access import own_weights
+from keras_sn.keras_access import sublayers
 from keras_sn.linear_maps.matrix import MatrixMap
 from keras_sn.linear_maps.weights import AppliedWeight
+from keras_sn.linear_maps.wrapped import is_normalizing
 
 _BUILDERS: dict = {}
 _NORMS = ("kernel", "operator")
@@ -46,8 +51,6 @@ def register_linear_map(layer_class):
     >>> linear_maps(layer)
     {'scaled/matrix': <MatrixMap scaled/matrix: (2,) -> (3,)>}
     """
-    import keras
-
     if not (
         isinstance(layer_class, type)
         and issubclass(layer_class, keras.layers.Layer)
@@ -131,18 +134,11 @@ def walk(layer):
     pending = [layer]
     while pending:
         current = pending.pop(0)
-        if id(current) in seen or getattr(current, "normalizes_itself", False):
+        if id(current) in seen or is_normalizing(current):
             continue
         seen.add(id(current))
         yield current
         pending = sublayers(current) + pending
-
-
-def sublayers(layer):
-    """The direct sublayers of a layer, in the order of their creation."""
-    # Keras has no public way to list the sublayers of a layer that is no
-    # Model. tests/linear_maps/test_registry.py fails if this one goes away.
-    return list(layer._flatten_layers(include_self=False, recursive=False))
 
 
 def _any_kernel(layer, norm):
@@ -153,11 +149,3 @@ def _any_kernel(layer, norm):
         if any(v.name == name and len(v.shape) > 1 for v in own_weights(layer)):
             maps.append(MatrixMap(AppliedWeight(layer, name)))
     return maps
-
-
-def own_weights(layer):
-    """The weights of a layer that belong to none of its sublayers."""
-    inherited = {
-        id(v) for sublayer in sublayers(layer) for v in sublayer.weights
-    }
-    return [v for v in layer.weights if id(v) not in inherited]

@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from keras_sn.linear_maps.products import reshaped
+from keras_sn.fast_ops import reshaped
 from keras_sn.linear_maps.spatial import SpatialMap
 from keras_sn.linear_maps.symbol import Symbol
 

@@ -6,13 +6,13 @@ import math
 import numpy as np
 from keras import ops
 
+from keras_sn.fast_ops import Constant
+from keras_sn.fast_ops import reshaped
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.frequencies import TapGeometry
 from keras_sn.linear_maps.frequencies import excess
 from keras_sn.linear_maps.frequencies import half_grid
 from keras_sn.linear_maps.frequencies import training_grid
-from keras_sn.linear_maps.products import Constant
-from keras_sn.linear_maps.products import reshaped
 
 
 class SpatialMap(LinearMap):

@@ -4,20 +4,20 @@ import math
 
 import numpy as np
 
-from keras_sn.lipschitz.ascent import lower_bound
-from keras_sn.lipschitz.chain_folding import Link
-from keras_sn.lipschitz.chains import METHODS
-from keras_sn.lipschitz.chains import Effort
-from keras_sn.lipschitz.chains import Row
-from keras_sn.lipschitz.chains import rows_of
 from keras_sn.lipschitz.graph import first_unbounded
 from keras_sn.lipschitz.graph import trace
-from keras_sn.lipschitz.pieces import EXACT
-from keras_sn.lipschitz.pieces import UPPER
-from keras_sn.lipschitz.pieces import Merge
+from keras_sn.lipschitz.lower.ascent import lower_bound
+from keras_sn.lipschitz.pieces.base import EXACT
+from keras_sn.lipschitz.pieces.base import UPPER
+from keras_sn.lipschitz.pieces.base import Merge
 from keras_sn.lipschitz.report import LipschitzReport
-from keras_sn.lipschitz.rounding import EPS
-from keras_sn.lipschitz.rounding import product_upper
+from keras_sn.lipschitz.upper.chains import METHODS
+from keras_sn.lipschitz.upper.chains import Effort
+from keras_sn.lipschitz.upper.chains import Row
+from keras_sn.lipschitz.upper.chains import rows_of
+from keras_sn.lipschitz.upper.folding import Link
+from keras_sn.norms.proofs import EPS
+from keras_sn.norms.proofs import product_upper
 
 
 def lipschitz_bound(

@@ -10,13 +10,13 @@ from keras_sn.lipschitz.bound import chains
 from keras_sn.lipschitz.bound import check_method
 from keras_sn.lipschitz.bound import constant_of
 from keras_sn.lipschitz.bound import largest_root
-from keras_sn.lipschitz.chains import Effort
 from keras_sn.lipschitz.graph import trace
-from keras_sn.lipschitz.linear_pieces import Kernel
-from keras_sn.lipschitz.linear_pieces import Matrix
-from keras_sn.lipschitz.pieces import Identity
-from keras_sn.lipschitz.pullback import evaluate
-from keras_sn.lipschitz.rounding import EPS
+from keras_sn.lipschitz.lower.pullback import evaluate
+from keras_sn.lipschitz.pieces.base import Identity
+from keras_sn.lipschitz.pieces.linear import Kernel
+from keras_sn.lipschitz.pieces.linear import Matrix
+from keras_sn.lipschitz.upper.chains import Effort
+from keras_sn.norms.proofs import EPS
 
 # Pairs of classes up to which each gets a bound through the whole network.
 _PAIRS = 64

@@ -6,7 +6,10 @@ import math
 import keras
 from keras import tree
 
-from keras_sn.lipschitz.pieces import Identity
+from keras_sn.keras_access import is_graph
+from keras_sn.keras_access import nodes
+from keras_sn.linear_maps.wrapped import unwrap
+from keras_sn.lipschitz.pieces.base import Identity
 from keras_sn.lipschitz.rules.operations import operation_pieces
 from keras_sn.lipschitz.rules.registry import Call
 from keras_sn.lipschitz.rules.registry import pieces_of
@@ -42,19 +45,6 @@ class Graph:
     inputs: list
     steps: list
     outputs: list
-
-
-def history(tensor):
-    """The operation that gave a symbolic tensor, and that use of it.
-
-    Returns:
-        `(operation, node)`; the node knows `arguments` and `outputs`.
-    """
-    # Keras documents no way to walk the graph of a Functional model. These
-    # two attributes are what its own `Function` walks by;
-    # tests/lipschitz/test_graph.py fails if they go away.
-    operation, node_index, _ = tensor._keras_history
-    return operation, operation._inbound_nodes[node_index]
 
 
 def trace(model, constant_of, shape=None):
@@ -93,32 +83,6 @@ def trace(model, constant_of, shape=None):
     )
     step = Step(layer.name, pieces_of(layer, call), [source], [target])
     return Graph([source], [step], [target])
-
-
-def is_graph(layer):
-    """Whether a layer is a model whose graph can be walked."""
-    if isinstance(layer, keras.Sequential):
-        return True
-    # A subclass that overrides `call` does not run its own graph.
-    return isinstance(layer, keras.Function) and (
-        not isinstance(layer, keras.Model)
-        or type(layer).call is _functional_call()
-    )
-
-
-def _functional_call():
-    tensor = keras.Input((1,))
-    return type(keras.Model(tensor, tensor)).call
-
-
-def unwrap(layer, overrides):
-    """The layer inside of our wrappers, and the weights they replace."""
-    while getattr(layer, "normalizes_itself", False):
-        if not layer.built:
-            break
-        overrides = {**overrides, **layer.normalized_weights()}
-        layer = layer.layer
-    return layer, overrides
 
 
 def _check_built(model):
@@ -195,30 +159,6 @@ class _Walk:
         return operation_pieces(
             layer, node.arguments.args, node.arguments.kwargs, call
         )
-
-
-def nodes(model):
-    """The uses of operations between a model's inputs and outputs.
-
-    Returns:
-        List of `(node, operation)`, each behind those it depends on.
-    """
-    known = {id(tensor) for tensor in model.inputs}
-    ordered = []
-    pending = [(tensor, False) for tensor in reversed(model.outputs)]
-    # Depth first with an explicit stack: graphs can be deeper than Python's.
-    while pending:
-        tensor, ready = pending.pop()
-        if id(tensor) in known:
-            continue
-        operation, node = history(tensor)
-        if ready:
-            known.update(id(output) for output in node.outputs)
-            ordered.append((node, operation))
-            continue
-        pending.append((tensor, True))
-        pending.extend((t, False) for t in node.arguments.keras_tensors)
-    return ordered
 
 
 def first_unbounded(graph):

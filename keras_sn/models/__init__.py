@@ -1,6 +1,6 @@
 """Whole models: normalize, fold, upgrade, export."""
 
-from keras_sn.models.exporting import export_model
+from keras_sn.models.export.exporting import export_model
 from keras_sn.models.folding import fold_model
 from keras_sn.models.normalizing import normalize_model
 from keras_sn.models.upgrading import upgrade_model

@@ -3,11 +3,11 @@
 import numpy as np
 from keras import ops
 
+from keras_sn.keras_access import own_weights
+from keras_sn.keras_access import sublayers
 from keras_sn.layers.spectral_normalization import SpectralNormalization
 from keras_sn.linear_maps.matrix import MatrixMap
 from keras_sn.linear_maps.registry import linear_maps
-from keras_sn.linear_maps.registry import own_weights
-from keras_sn.linear_maps.registry import sublayers
 from keras_sn.linear_maps.registry import walk
 from keras_sn.linear_maps.weights import VariableWeight
 from keras_sn.models.graph_copy import copy_graph

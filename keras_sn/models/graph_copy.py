@@ -5,8 +5,9 @@ import warnings
 
 import keras
 
-from keras_sn.linear_maps.registry import sublayers
-from keras_sn.lipschitz.graph import is_graph
+from keras_sn.keras_access import is_graph
+from keras_sn.keras_access import sublayers
+from keras_sn.linear_maps.wrapped import is_normalizing
 
 
 def copy_graph(model, replace):
@@ -118,9 +119,9 @@ def build_like(copy, layer):
     if copy.built:
         return
     config = layer.get_build_config() or {}
-    if "layer" in config and getattr(layer, "normalizes_itself", False):
+    if "layer" in config and is_normalizing(layer):
         config = config["layer"] or {}
-    if getattr(copy, "normalizes_itself", False):
+    if is_normalizing(copy):
         config = {"layer": config}
     copy.build_from_config(config)
     # As after loading from a file: a Model does not say so by itself.

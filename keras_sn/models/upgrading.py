@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_sn.keras_access import sublayers
 from keras_sn.layers.spectral_normalization import SpectralNormalization
-from keras_sn.linear_maps.registry import sublayers
 from keras_sn.models.files import load_model
 from keras_sn.models.graph_copy import copy_graph
 from keras_sn.models.graph_copy import copy_weights

@@ -4,10 +4,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_sn.linear_maps.products import max_over
-from keras_sn.linear_maps.products import reshaped
-from keras_sn.linear_maps.products import sum_over
-from keras_sn.linear_maps.products import where
+from keras_sn.fast_ops import max_over
+from keras_sn.fast_ops import reshaped
+from keras_sn.fast_ops import sum_over
+from keras_sn.fast_ops import where
 
 # Below this a factor 1 / sigma leaves the range of float32.
 _SMALLEST_SIGMA = 1e-37

@@ -11,12 +11,13 @@ from keras_sn.linear_maps.matrix import MatrixMap
 from keras_sn.linear_maps.registry import check_norm
 from keras_sn.linear_maps.registry import linear_maps
 from keras_sn.linear_maps.weights import ArrayWeight
+from keras_sn.linear_maps.wrapped import is_normalizing
 from keras_sn.norms.bounds import NormBounds
 from keras_sn.norms.cold_start import cold_start
 from keras_sn.norms.exact import exact_bounds
 from keras_sn.norms.power_iteration import power_iteration
-from keras_sn.norms.progress import shown
 from keras_sn.norms.refinement import refined_bounds
+from keras_sn.progress import shown
 
 _METHODS = ("auto", "exact", "refine", "power_iteration")
 # Up to this size an eigenvalue decomposition is the cheapest certificate.
@@ -109,7 +110,7 @@ def _map_and_values(layer, norm):
         return _array_map(layer)
     normalized = {}
     inner = layer
-    if getattr(layer, "normalizes_itself", False):
+    if is_normalizing(layer):
         normalized = layer.normalized_weights()
         inner = layer.layer
     maps = linear_maps(inner, norm=norm)

@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 from keras import ops
 
-from keras_sn.lipschitz.ascent import lower_bound
+from keras_sn.lipschitz.lower.ascent import lower_bound
 
 
 def test_a_gradient_that_is_not_one_is_not_believed():

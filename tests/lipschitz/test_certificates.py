@@ -11,8 +11,8 @@ from keras import layers
 from keras_sn.layers import SpectralNormalization
 from keras_sn.lipschitz import certified_radius
 from keras_sn.lipschitz import lipschitz_bound
-from keras_sn.lipschitz.pullback import evaluate
-from keras_sn.lipschitz.pullback import pullback
+from keras_sn.lipschitz.lower.pullback import evaluate
+from keras_sn.lipschitz.lower.pullback import pullback
 from keras_sn.losses import LipschitzMarginCrossentropy
 from keras_sn.metrics import CertifiedAccuracy
 from keras_sn.models import fold_model

@@ -6,18 +6,18 @@ import pathlib
 import numpy as np
 import pytest
 
-from keras_sn.lipschitz.closed_form import best_multipliers
-from keras_sn.lipschitz.closed_form import certify
-from keras_sn.lipschitz.closed_form import closed_form_bound
-from keras_sn.lipschitz.closed_form import recursion_multipliers
-from keras_sn.lipschitz.closed_form import unit_factors
-from keras_sn.lipschitz.linear_pieces import Matrix
-from keras_sn.lipschitz.refined import refined_bound
-from keras_sn.lipschitz.refined import squared_bound
-from keras_sn.lipschitz.rescaling import best_scales
-from keras_sn.lipschitz.rescaling import rescaled_bound
-from keras_sn.lipschitz.rounding import is_positive_definite
-from keras_sn.lipschitz.rounding import norm_upper
+from keras_sn.lipschitz.pieces.linear import Matrix
+from keras_sn.lipschitz.upper.closed_form import best_multipliers
+from keras_sn.lipschitz.upper.closed_form import certify
+from keras_sn.lipschitz.upper.closed_form import closed_form_bound
+from keras_sn.lipschitz.upper.closed_form import recursion_multipliers
+from keras_sn.lipschitz.upper.closed_form import unit_factors
+from keras_sn.lipschitz.upper.lipsdp_descent import refined_bound
+from keras_sn.lipschitz.upper.lipsdp_descent import squared_bound
+from keras_sn.lipschitz.upper.rescaling import best_scales
+from keras_sn.lipschitz.upper.rescaling import rescaled_bound
+from keras_sn.norms.proofs import is_positive_definite
+from keras_sn.norms.proofs import norm_upper
 
 SHARED = pathlib.Path(__file__).parents[3] / "shared" / "lipsdp"
 RELU = (0.0, 1.0)

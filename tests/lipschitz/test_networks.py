@@ -13,8 +13,8 @@ import pytest
 from keras import layers
 from keras import ops
 
+from keras_sn.keras_access import history
 from keras_sn.lipschitz import lipschitz_bound
-from keras_sn.lipschitz.graph import history
 from keras_sn.lipschitz.graph import trace
 from tests.thoroughness import EVERYTHING
 

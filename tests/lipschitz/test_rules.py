@@ -10,8 +10,8 @@ from keras import layers
 
 from keras_sn.lipschitz import lipschitz_bound
 from keras_sn.lipschitz import register_rule
-from keras_sn.lipschitz.pieces import Identity
-from keras_sn.lipschitz.pieces import Slope
+from keras_sn.lipschitz.pieces.base import Identity
+from keras_sn.lipschitz.pieces.base import Slope
 from keras_sn.lipschitz.rules import Call
 from keras_sn.lipschitz.rules import pieces_of
 from keras_sn.lipschitz.rules import rules

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_sn.lipschitz import lipschitz_bound
-from keras_sn.lipschitz.ascent import lower_bound
+from keras_sn.lipschitz.lower.ascent import lower_bound
 from tests.thoroughness import draws
 
 # 13 * 4 architectures with 10 draws of weights each, 520 networks.

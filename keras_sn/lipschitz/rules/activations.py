@@ -7,11 +7,11 @@ import numpy as np
 from keras import activations
 from keras import ops
 
-from keras_sn.lipschitz.pieces import UPPER
-from keras_sn.lipschitz.pieces import Identity
-from keras_sn.lipschitz.pieces import Piece
-from keras_sn.lipschitz.pieces import Slope
-from keras_sn.lipschitz.pieces import unbounded
+from keras_sn.lipschitz.pieces.base import UPPER
+from keras_sn.lipschitz.pieces.base import Identity
+from keras_sn.lipschitz.pieces.base import Piece
+from keras_sn.lipschitz.pieces.base import Slope
+from keras_sn.lipschitz.pieces.base import unbounded
 from keras_sn.lipschitz.rules.registry import REGISTER
 from keras_sn.lipschitz.rules.registry import Call
 from keras_sn.lipschitz.rules.registry import as_pieces

@@ -6,16 +6,16 @@ import keras
 import numpy as np
 
 from keras_sn.linear_maps.dense import einsum_axes
-from keras_sn.lipschitz.linear_pieces import Kernel
-from keras_sn.lipschitz.linear_pieces import Matrix
-from keras_sn.lipschitz.pieces import UPPER
-from keras_sn.lipschitz.pieces import Piece
-from keras_sn.lipschitz.pieces import unbounded
-from keras_sn.lipschitz.rounding import norm_upper
+from keras_sn.lipschitz.pieces.base import UPPER
+from keras_sn.lipschitz.pieces.base import Piece
+from keras_sn.lipschitz.pieces.base import unbounded
+from keras_sn.lipschitz.pieces.linear import Kernel
+from keras_sn.lipschitz.pieces.linear import Matrix
 from keras_sn.lipschitz.rules.activations import activation_pieces
 from keras_sn.lipschitz.rules.registry import Call
 from keras_sn.lipschitz.rules.registry import refuse
 from keras_sn.lipschitz.rules.registry import register_rule
+from keras_sn.norms.proofs import norm_upper
 
 
 @register_rule(keras.layers.Dense, "|W| * activation", "largest singular value")

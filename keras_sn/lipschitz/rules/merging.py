@@ -2,9 +2,9 @@
 
 import keras
 
-from keras_sn.lipschitz.pieces import Merge
-from keras_sn.lipschitz.pieces import repetitions
-from keras_sn.lipschitz.pieces import unbounded
+from keras_sn.lipschitz.pieces.base import Merge
+from keras_sn.lipschitz.pieces.base import repetitions
+from keras_sn.lipschitz.pieces.base import unbounded
 from keras_sn.lipschitz.rules.registry import refuse
 from keras_sn.lipschitz.rules.registry import register_rule
 

@@ -5,13 +5,13 @@ import math
 import keras
 import numpy as np
 
-from keras_sn.lipschitz.linear_pieces import Diagonal
-from keras_sn.lipschitz.pieces import UPPER
-from keras_sn.lipschitz.pieces import Piece
-from keras_sn.lipschitz.pieces import unbounded
-from keras_sn.lipschitz.rounding import EPS
-from keras_sn.lipschitz.rounding import norm_upper
+from keras_sn.lipschitz.pieces.base import UPPER
+from keras_sn.lipschitz.pieces.base import Piece
+from keras_sn.lipschitz.pieces.base import unbounded
+from keras_sn.lipschitz.pieces.linear import Diagonal
 from keras_sn.lipschitz.rules.registry import register_rule
+from keras_sn.norms.proofs import EPS
+from keras_sn.norms.proofs import norm_upper
 
 
 @register_rule(

@@ -10,12 +10,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_sn.lipschitz.pieces import UPPER
-from keras_sn.lipschitz.pieces import Identity
-from keras_sn.lipschitz.pieces import Merge
-from keras_sn.lipschitz.pieces import Piece
-from keras_sn.lipschitz.pieces import Slope
-from keras_sn.lipschitz.pieces import unbounded
+from keras_sn.lipschitz.pieces.base import UPPER
+from keras_sn.lipschitz.pieces.base import Identity
+from keras_sn.lipschitz.pieces.base import Merge
+from keras_sn.lipschitz.pieces.base import Piece
+from keras_sn.lipschitz.pieces.base import Slope
+from keras_sn.lipschitz.pieces.base import unbounded
 from keras_sn.lipschitz.rules.activations import relu_slopes
 from keras_sn.lipschitz.rules.activations import scalar_slopes
 from keras_sn.lipschitz.rules.merging import elementwise

@@ -5,12 +5,12 @@ import math
 import keras
 import numpy as np
 
-from keras_sn.lipschitz.pieces import EXACT
-from keras_sn.lipschitz.pieces import UPPER
-from keras_sn.lipschitz.pieces import Piece
-from keras_sn.lipschitz.pieces import unbounded
-from keras_sn.lipschitz.rounding import norm_upper
+from keras_sn.lipschitz.pieces.base import EXACT
+from keras_sn.lipschitz.pieces.base import UPPER
+from keras_sn.lipschitz.pieces.base import Piece
+from keras_sn.lipschitz.pieces.base import unbounded
 from keras_sn.lipschitz.rules.registry import register_rule
+from keras_sn.norms.proofs import norm_upper
 
 
 def spatial_sizes(layer, call):

@@ -2,8 +2,8 @@
 
 import keras
 
-from keras_sn.lipschitz.pieces import Identity
-from keras_sn.lipschitz.pieces import unbounded
+from keras_sn.lipschitz.pieces.base import Identity
+from keras_sn.lipschitz.pieces.base import unbounded
 from keras_sn.lipschitz.rules.registry import REGISTER
 from keras_sn.lipschitz.rules.registry import refuse
 from keras_sn.lipschitz.rules.registry import register_rule

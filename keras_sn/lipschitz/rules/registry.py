@@ -7,10 +7,10 @@ import numpy as np
 from keras import ops
 
 from keras_sn.linear_maps.weights import AppliedWeight
-from keras_sn.lipschitz.pieces import UPPER
-from keras_sn.lipschitz.pieces import Merge
-from keras_sn.lipschitz.pieces import Piece
-from keras_sn.lipschitz.pieces import unbounded
+from keras_sn.lipschitz.pieces.base import UPPER
+from keras_sn.lipschitz.pieces.base import Merge
+from keras_sn.lipschitz.pieces.base import Piece
+from keras_sn.lipschitz.pieces.base import unbounded
 
 _RULES: dict = {}
 

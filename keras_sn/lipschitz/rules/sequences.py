@@ -3,14 +3,14 @@
 import keras
 import numpy as np
 
-from keras_sn.lipschitz.pieces import UPPER
-from keras_sn.lipschitz.pieces import Piece
-from keras_sn.lipschitz.pieces import unbounded
-from keras_sn.lipschitz.rounding import norm_upper
+from keras_sn.lipschitz.pieces.base import UPPER
+from keras_sn.lipschitz.pieces.base import Piece
+from keras_sn.lipschitz.pieces.base import unbounded
 from keras_sn.lipschitz.rules.activations import activation_pieces
 from keras_sn.lipschitz.rules.registry import Call
 from keras_sn.lipschitz.rules.registry import refuse
 from keras_sn.lipschitz.rules.registry import register_rule
+from keras_sn.norms.proofs import norm_upper
 
 _GATES = (
     "{} multiplies gates with states, so its slope grows with the states and "

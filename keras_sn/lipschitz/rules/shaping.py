@@ -5,10 +5,10 @@ import math
 import keras
 import numpy as np
 
-from keras_sn.lipschitz.pieces import Flatten
-from keras_sn.lipschitz.pieces import Identity
-from keras_sn.lipschitz.pieces import Piece
-from keras_sn.lipschitz.pieces import unbounded
+from keras_sn.lipschitz.pieces.base import Flatten
+from keras_sn.lipschitz.pieces.base import Identity
+from keras_sn.lipschitz.pieces.base import Piece
+from keras_sn.lipschitz.pieces.base import unbounded
 from keras_sn.lipschitz.rules.pooling import channelwise
 from keras_sn.lipschitz.rules.registry import refuse
 from keras_sn.lipschitz.rules.registry import register_rule

@@ -4,9 +4,9 @@ import math
 
 import keras
 
-from keras_sn.lipschitz.pieces import UPPER
-from keras_sn.lipschitz.pieces import Piece
-from keras_sn.lipschitz.pieces import unbounded
+from keras_sn.lipschitz.pieces.base import UPPER
+from keras_sn.lipschitz.pieces.base import Piece
+from keras_sn.lipschitz.pieces.base import unbounded
 from keras_sn.lipschitz.rules.registry import REGISTER
 from keras_sn.lipschitz.rules.registry import Call
 from keras_sn.lipschitz.rules.registry import pieces_of

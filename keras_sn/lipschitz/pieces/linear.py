@@ -7,12 +7,12 @@ import numpy as np
 
 from keras_sn.linear_maps.frequencies import TapGeometry
 from keras_sn.linear_maps.symbol import Symbol
-from keras_sn.lipschitz import symbol_norm
-from keras_sn.lipschitz.pieces import UPPER
-from keras_sn.lipschitz.pieces import Piece
-from keras_sn.lipschitz.rounding import EPS
-from keras_sn.lipschitz.rounding import frobenius_upper
-from keras_sn.lipschitz.rounding import norm_upper
+from keras_sn.lipschitz.pieces.base import UPPER
+from keras_sn.lipschitz.pieces.base import Piece
+from keras_sn.norms import symbol_norm
+from keras_sn.norms.proofs import EPS
+from keras_sn.norms.proofs import frobenius_upper
+from keras_sn.norms.proofs import norm_upper
 
 # Frequencies to keep an eye on while channels are rescaled.
 _FOCUS = 6

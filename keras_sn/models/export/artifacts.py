@@ -5,7 +5,7 @@ import itertools
 import keras
 import numpy as np
 
-from keras_sn.models.onnx_operations import register_operations
+from keras_sn.models.export.onnx_operations import register_operations
 
 FORMATS = {
     "tf_saved_model": "",

@@ -4,15 +4,15 @@ import math
 
 import numpy as np
 
-from keras_sn.lipschitz.linear_pieces import Diagonal
-from keras_sn.lipschitz.linear_pieces import Kernel
-from keras_sn.lipschitz.linear_pieces import LinearPiece
-from keras_sn.lipschitz.linear_pieces import Matrix
-from keras_sn.lipschitz.pieces import Flatten
-from keras_sn.lipschitz.pieces import Identity
-from keras_sn.lipschitz.pieces import Slope
-from keras_sn.lipschitz.rounding import EPS
-from keras_sn.lipschitz.rounding import frobenius_upper
+from keras_sn.lipschitz.pieces.base import Flatten
+from keras_sn.lipschitz.pieces.base import Identity
+from keras_sn.lipschitz.pieces.base import Slope
+from keras_sn.lipschitz.pieces.linear import Diagonal
+from keras_sn.lipschitz.pieces.linear import Kernel
+from keras_sn.lipschitz.pieces.linear import LinearPiece
+from keras_sn.lipschitz.pieces.linear import Matrix
+from keras_sn.norms.proofs import EPS
+from keras_sn.norms.proofs import frobenius_upper
 
 
 class Link:

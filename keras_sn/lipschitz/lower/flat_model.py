@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
-from keras_sn.lipschitz.pullback import evaluate
-from keras_sn.lipschitz.pullback import pullback
+from keras_sn.lipschitz.lower.pullback import evaluate
+from keras_sn.lipschitz.lower.pullback import pullback
 
 _OPEN_AXIS = 8
 

@@ -10,9 +10,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_sn.models.artifacts import FORMATS
-from keras_sn.models.artifacts import largest_difference
-from keras_sn.models.artifacts import write_artifact
+from keras_sn.models.export.artifacts import FORMATS
+from keras_sn.models.export.artifacts import largest_difference
+from keras_sn.models.export.artifacts import write_artifact
 from keras_sn.models.files import check_target
 from keras_sn.models.files import first_line
 from keras_sn.models.files import remove
@@ -144,7 +144,7 @@ def _export_elsewhere(model, path, format, samples, backend):
             for j, array in enumerate(group)
         }
         np.savez(os.path.join(folder, "samples.npz"), **arrays)
-        worker = [sys.executable, "-m", "keras_sn.models.export_worker"]
+        worker = [sys.executable, "-m", "keras_sn.models.export.worker"]
         result = subprocess.run(
             [*worker, folder, str(path.absolute()), format],
             env={

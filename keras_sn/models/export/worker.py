@@ -1,6 +1,6 @@
 """The process that exports a `.keras` file on another backend.
 
-Called by `export_model` as `python -m keras_sn.models.export_worker FOLDER
+Called by `export_model` as `python -m keras_sn.models.export.worker FOLDER
 PATH FORMAT`, where FOLDER holds `model.keras` and `samples.npz`.
 """
 
@@ -8,8 +8,8 @@ import pathlib
 import sys
 
 import keras_sn.layers  # noqa: F401  so that wrappers can be loaded
-from keras_sn.models.exporting import export_here
-from keras_sn.models.exporting import read_samples
+from keras_sn.models.export.exporting import export_here
+from keras_sn.models.export.exporting import read_samples
 from keras_sn.models.files import first_line
 from keras_sn.models.files import load_model
 

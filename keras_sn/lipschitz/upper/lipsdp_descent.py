@@ -4,13 +4,13 @@ import time
 
 import numpy as np
 
-from keras_sn.lipschitz.closed_form import best_multipliers
-from keras_sn.lipschitz.closed_form import certify
-from keras_sn.lipschitz.closed_form import eliminate
-from keras_sn.lipschitz.closed_form import unit_errors
-from keras_sn.lipschitz.closed_form import unit_factors
-from keras_sn.lipschitz.descent import minimize
-from keras_sn.lipschitz.rounding import product_upper
+from keras_sn.lipschitz.upper.closed_form import best_multipliers
+from keras_sn.lipschitz.upper.closed_form import certify
+from keras_sn.lipschitz.upper.closed_form import eliminate
+from keras_sn.lipschitz.upper.closed_form import unit_errors
+from keras_sn.lipschitz.upper.closed_form import unit_factors
+from keras_sn.lipschitz.upper.descent import minimize
+from keras_sn.norms.proofs import product_upper
 
 
 def refined_bound(

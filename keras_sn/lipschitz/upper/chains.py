@@ -4,20 +4,20 @@ import dataclasses
 import math
 import time
 
-from keras_sn.lipschitz.chain_folding import fold
-from keras_sn.lipschitz.closed_form import closed_form_bound
-from keras_sn.lipschitz.linear_pieces import Diagonal
-from keras_sn.lipschitz.linear_pieces import Kernel
-from keras_sn.lipschitz.linear_pieces import LinearPiece
-from keras_sn.lipschitz.linear_pieces import Matrix
-from keras_sn.lipschitz.pieces import EXACT
-from keras_sn.lipschitz.pieces import NONE
-from keras_sn.lipschitz.pieces import UPPER
-from keras_sn.lipschitz.pieces import Slope
-from keras_sn.lipschitz.refined import refined_bound
-from keras_sn.lipschitz.rescaling import best_scales
-from keras_sn.lipschitz.rescaling import rescaled_product
-from keras_sn.lipschitz.rounding import product_upper
+from keras_sn.lipschitz.pieces.base import EXACT
+from keras_sn.lipschitz.pieces.base import NONE
+from keras_sn.lipschitz.pieces.base import UPPER
+from keras_sn.lipschitz.pieces.base import Slope
+from keras_sn.lipschitz.pieces.linear import Diagonal
+from keras_sn.lipschitz.pieces.linear import Kernel
+from keras_sn.lipschitz.pieces.linear import LinearPiece
+from keras_sn.lipschitz.pieces.linear import Matrix
+from keras_sn.lipschitz.upper.closed_form import closed_form_bound
+from keras_sn.lipschitz.upper.folding import fold
+from keras_sn.lipschitz.upper.lipsdp_descent import refined_bound
+from keras_sn.lipschitz.upper.rescaling import best_scales
+from keras_sn.lipschitz.upper.rescaling import rescaled_product
+from keras_sn.norms.proofs import product_upper
 
 METHODS = ("product", "folded", "rescaled", "closed_form", "refined")
 # Multiply-adds of a kernel from which each evaluation takes about a second.

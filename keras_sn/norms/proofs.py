@@ -25,7 +25,7 @@ def is_positive_definite(matrix, error=0.0):
     Example:
 
     >>> import numpy as np
-    >>> from keras_sn.lipschitz.rounding import is_positive_definite
+    >>> from keras_sn.norms.proofs import is_positive_definite
     >>> is_positive_definite(np.diag([1.0, 1e-9]))
     True
     >>> is_positive_definite(np.diag([1.0, 1e-17]))

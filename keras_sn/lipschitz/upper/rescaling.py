@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
-from keras_sn.lipschitz.descent import minimize
-from keras_sn.lipschitz.linear_pieces import Matrix
-from keras_sn.lipschitz.rounding import product_upper
+from keras_sn.lipschitz.pieces.linear import Matrix
+from keras_sn.lipschitz.upper.descent import minimize
+from keras_sn.norms.proofs import product_upper
 
 # Scales beyond that are no use, and their squares leave float64.
 _LARGEST_LOG = 100.0
@@ -33,7 +33,7 @@ def rescaled_bound(matrices, slopes, deadline=None):
     Example:
 
     >>> import numpy as np
-    >>> from keras_sn.lipschitz.rescaling import rescaled_bound
+    >>> from keras_sn.lipschitz.upper.rescaling import rescaled_bound
     >>> first, second = np.diag([8.0, 1.0]), np.diag([0.5, 4.0])
     >>> round(rescaled_bound([first, second], [(0, 1)]), 6)
     4.0

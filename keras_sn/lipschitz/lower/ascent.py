@@ -4,12 +4,12 @@ import time
 
 import numpy as np
 
-from keras_sn.lipschitz.flat_model import FlatModel
-from keras_sn.lipschitz.flat_model import flat
-from keras_sn.lipschitz.flat_model import input_shapes
-from keras_sn.lipschitz.flat_model import unit
-from keras_sn.lipschitz.slopes import proved_slope
-from keras_sn.lipschitz.slopes import size_of
+from keras_sn.lipschitz.lower.attained_slope import proved_slope
+from keras_sn.lipschitz.lower.attained_slope import size_of
+from keras_sn.lipschitz.lower.flat_model import FlatModel
+from keras_sn.lipschitz.lower.flat_model import flat
+from keras_sn.lipschitz.lower.flat_model import input_shapes
+from keras_sn.lipschitz.lower.flat_model import unit
 
 # Distance of the ends between which `J v` is told, in sizes of a point: a
 # long one sees kinks, a short one curvature.

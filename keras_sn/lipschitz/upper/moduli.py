@@ -2,9 +2,9 @@
 
 import math
 
-from keras_sn.lipschitz.rounding import EPS
-from keras_sn.lipschitz.rounding import norm_upper
-from keras_sn.lipschitz.rounding import product_upper
+from keras_sn.norms.proofs import EPS
+from keras_sn.norms.proofs import norm_upper
+from keras_sn.norms.proofs import product_upper
 
 # Beyond, products of entries may leave the range of float64.
 _SMALLEST, _MOST_LAYERS = 1e-100, 300
@@ -29,7 +29,7 @@ def moduli_bound(matrices, slopes):
     Example:
 
     >>> import numpy as np
-    >>> from keras_sn.lipschitz.moduli import moduli_bound
+    >>> from keras_sn.lipschitz.upper.moduli import moduli_bound
     >>> round(moduli_bound([np.ones((2, 2))] * 2, [(0, 1)]), 6)
     4.0
     """

@@ -38,7 +38,7 @@ def minimize(
     Example:
 
     >>> import numpy as np
-    >>> from keras_sn.lipschitz.descent import minimize
+    >>> from keras_sn.lipschitz.upper.descent import minimize
     >>> def bowl(x):
     ...     return float(np.sum((x - 3) ** 2)), 2 * (x - 3)
     >>> minimize(bowl, np.zeros(2))[0].round(6)

@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 
-from keras_sn.lipschitz.moduli import moduli_bound
-from keras_sn.lipschitz.rescaling import balanced
-from keras_sn.lipschitz.rounding import EPS
-from keras_sn.lipschitz.rounding import is_positive_definite
-from keras_sn.lipschitz.rounding import norm_upper
-from keras_sn.lipschitz.rounding import power_of_two
-from keras_sn.lipschitz.rounding import product_upper
+from keras_sn.lipschitz.upper.moduli import moduli_bound
+from keras_sn.lipschitz.upper.rescaling import balanced
+from keras_sn.norms.proofs import EPS
+from keras_sn.norms.proofs import is_positive_definite
+from keras_sn.norms.proofs import norm_upper
+from keras_sn.norms.proofs import power_of_two
+from keras_sn.norms.proofs import product_upper
 
 
 def closed_form_bound(matrices, slopes, scales=(), errors=None):
@@ -41,7 +41,7 @@ def closed_form_bound(matrices, slopes, scales=(), errors=None):
     Example:
 
     >>> import numpy as np
-    >>> from keras_sn.lipschitz.closed_form import closed_form_bound
+    >>> from keras_sn.lipschitz.upper.closed_form import closed_form_bound
     >>> ones = np.ones((2, 2))
     >>> round(closed_form_bound([ones, np.diag([1.0, 0.0])], [(0, 1)]), 6)
     1.414214

@@ -1,0 +1,1 @@
+"""The search for a lower bound of a Lipschitz constant."""

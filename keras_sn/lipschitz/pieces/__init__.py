@@ -1,0 +1,1 @@
+"""Pieces: what a layer does, as far as its Lipschitz constant is concerned."""

@@ -1,0 +1,1 @@
+"""Methods that bound a Lipschitz constant from above."""

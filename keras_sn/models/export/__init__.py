@@ -1,0 +1,1 @@
+"""Artifacts for serving: written, run to compare, put into place."""
