@@ -1,17 +1,28 @@
-"""Products with a weight, and the steps around them, at little cost."""
+"""Functions of arrays and tensors alike, at little cost on an eager backend.
+
+The checks of `keras.ops` cost an eager backend ten times as much as a reshape,
+so a tensor's own method or operator comes first; NumPy arrays stay arrays, so
+that one formula serves a training step and the host. This file alone asks for
+the backend.
+"""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+# A NumPy array or a tensor of the backend.
+Array = Any
+
 _MOST_PIECES = 64
 _SMALLEST_TO_CUT = 2**16
+_TINY = {dtype: float(np.finfo(dtype).tiny) for dtype in ("float32", "float64")}
 
 
-def adjoint_product(vector, matrix):
-    """`vector @ matrix^T` for a single vector.
+def adjoint_product(rows: Array, matrix: Array) -> Array:
+    """`rows @ matrix^T` for a few rows.
 
     On some machines PyTorch multiplies a matrix by a vector on one core, but a
     stack of matrices on all: there a large matrix is cut into pieces. The
@@ -19,33 +30,32 @@ def adjoint_product(vector, matrix):
     TensorFlow would take two or three times as long for the pieces.
 
     Args:
-        vector: Tensor `(1, columns)`.
-        matrix: Tensor `(rows, columns)`.
+        rows: `(count, columns)`.
+        matrix: `(rows, columns)`.
 
     Returns:
-        Tensor `(1, rows)`.
+        `(count, rows)`.
     """
-    rows, columns = matrix.shape
-    if keras.backend.backend() != "torch" or rows * columns < _SMALLEST_TO_CUT:
-        return reshaped(matrix @ ops.transpose(vector), (1, rows))
-    pieces = math.gcd(rows, _MOST_PIECES)
-    matrices = reshaped(matrix, (pieces, rows // pieces, columns))
-    return reshaped(vector @ matrices.transpose(1, 2), (1, rows))
+    count, (size, columns) = rows.shape[0], matrix.shape
+    if isinstance(matrix, np.ndarray):
+        return (matrix @ rows.T).T
+    if keras.backend.backend() != "torch" or size * columns < _SMALLEST_TO_CUT:
+        return transposed(matrix @ transposed(rows))
+    pieces = math.gcd(size, _MOST_PIECES)
+    matrices = reshaped(matrix, (pieces, size // pieces, columns))
+    images = rows @ matrices.transpose(1, 2)
+    if count > 1:
+        images = images.transpose(0, 1)
+    return reshaped(images, (count, size))
 
 
-def with_gradient_in_order(kernel):
+def with_gradient_in_order(kernel: Array) -> Array:
     """The kernel of a convolution, its gradient laid out as the kernel is.
 
     PyTorch computes that gradient output by output. In the order of the
     kernel it can be multiplied with it, and added to another gradient, three
     to ten times faster. A reshape to a vector and back makes it so: forward
     it does nothing, backward it copies, which the optimizer then need not.
-
-    Args:
-        kernel: Tensor.
-
-    Returns:
-        The same values.
     """
     return reshaped(reshaped(kernel, (-1,)), tuple(kernel.shape))
 
@@ -60,65 +70,112 @@ class Constant:
         array: NumPy array.
     """
 
-    def __init__(self, array):
+    def __init__(self, array: np.ndarray) -> None:
         self._arrays = {
             dtype: np.ascontiguousarray(array, dtype)
             for dtype in ("float32", "float64")
         }
 
-    def tensor(self, like):
-        """The array as a tensor of the dtype of another, and beside it."""
+    def tensor(self, like: Array) -> Array:
+        """The constant in the dtype of another, as an array if that is one."""
         array = self._arrays[keras.backend.standardize_dtype(like.dtype)]
+        if isinstance(like, np.ndarray):
+            return array
         method = getattr(like, "new_tensor", None)
         return ops.convert_to_tensor(array) if method is None else method(array)
 
 
-def first_and_rest(rows):
-    """The first row, as a matrix, and the others.
-
-    Slices would do, but their gradients are padded with zeros and added; the
-    gradient of a split is one concatenation.
-    """
+def known(condition: Array) -> bool | None:
+    """The value of a boolean scalar; `None` while it is being traced."""
     if keras.backend.backend() == "torch":
-        # `keras.ops.split` reads the sizes back from the device.
-        return rows.split([1, rows.shape[0] - 1])
-    if rows.shape[0] is None:
-        return rows[:1], rows[1:]
-    return ops.split(rows, [1])
+        import torch
+
+        if torch.compiler.is_compiling():
+            return None
+    try:
+        return bool(condition)
+    except (TypeError, RuntimeError, NotImplementedError):
+        # JAX and TensorFlow raise the first of a traced value, PyTorch the
+        # others of one that is mapped or has no data.
+        return None
 
 
-def reshaped(tensor, shape):
-    """`keras.ops.reshape` of a tensor to a tuple of sizes.
+def traces_branches() -> bool:
+    """Whether a graph can hold a branch that depends on data.
 
-    By the tensor's own method where it has one: the checks of Keras cost an
-    eager backend ten times as much as the reshape.
+    Those of PyTorch cannot: `torch.export` and `fullgraph=True` refuse it.
     """
+    return keras.backend.backend() != "torch"
+
+
+def tiny(tensor: Array) -> float:
+    """Adding it changes nothing but a zero."""
+    return _TINY[keras.backend.standardize_dtype(tensor.dtype)]
+
+
+def reshaped(tensor: Array, shape: tuple) -> Array:
+    """`keras.ops.reshape` to a tuple of sizes."""
     method = getattr(tensor, "reshape", None)
     return ops.reshape(tensor, shape) if method is None else method(shape)
 
 
-def sum_over(tensor, axis):
-    """`keras.ops.sum` that keeps the axis; by its own method, as `reshaped`."""
+def transposed(matrix: Array) -> Array:
+    """`keras.ops.transpose` of a matrix."""
+    method = getattr(matrix, "t", None)
+    if method is not None:
+        return method()
+    return matrix.T if isinstance(matrix, np.ndarray) else ops.transpose(matrix)
+
+
+def permuted(tensor: Array, axes: tuple) -> Array:
+    """`keras.ops.transpose` with the order of the axes."""
+    if isinstance(tensor, np.ndarray):
+        return tensor.transpose(axes)
+    method = getattr(tensor, "permute", None)
+    return ops.transpose(tensor, axes) if method is None else method(axes)
+
+
+def stacked_rows(first: Array, second: Array) -> Array:
+    """`keras.ops.concatenate` of two matrices along the rows."""
+    if isinstance(first, np.ndarray):
+        return np.concatenate([first, second])
+    return ops.concatenate([first, second], axis=0)
+
+
+def held(tensor: Array) -> Array:
+    """`keras.ops.stop_gradient`."""
+    if isinstance(tensor, np.ndarray):
+        return tensor
+    method = getattr(tensor, "detach", None)
+    return ops.stop_gradient(tensor) if method is None else method()
+
+
+def sum_over(tensor: Array, axis: int | None) -> Array:
+    """`keras.ops.sum` that keeps the axis."""
     if hasattr(tensor, "sum"):
         return tensor.sum(axis=axis, keepdims=True)
     return ops.sum(tensor, axis=axis, keepdims=True)
 
 
-def max_over(tensor, axis):
-    """`keras.ops.max` that keeps the axis; by its own method, as `reshaped`."""
+def max_over(tensor: Array, axis: int | None) -> Array:
+    """`keras.ops.max` that keeps the axis."""
+    if isinstance(tensor, np.ndarray):
+        return tensor.max(axis=axis, keepdims=True)
     if hasattr(tensor, "amax"):
         return tensor.amax(axis=axis, keepdims=True)
     return ops.max(tensor, axis=axis, keepdims=True)
 
 
-def where(condition, tensor, other):
-    """`keras.ops.where`, by its own method, as `reshaped`.
+def where(condition: Array, tensor: Array, other: Array) -> Array:
+    """`keras.ops.where`.
 
     Args:
-        condition: Boolean tensor.
-        tensor: Tensor for where the condition holds.
-        other: Tensor or number for where it does not.
+        condition: Booleans.
+        tensor: For where the condition holds.
+        other: Array or number for where it does not.
     """
+    if isinstance(tensor, np.ndarray):
+        return np.where(condition, tensor, other).astype(tensor.dtype)
     if hasattr(tensor, "where"):
         return tensor.where(condition, other)
     return ops.where(condition, tensor, other)
