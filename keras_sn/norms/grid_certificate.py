@@ -1,5 +1,7 @@
 """Grid certificate: the norm of a symbol from a small grid of frequencies."""
 
+import math
+
 import numpy as np
 
 from keras_sn.norms.bounds import NormBounds
@@ -42,11 +44,11 @@ def grid_bounds(linear_map, grid=None, values=None):
     - Ehlich & Zeller, 1964
     - [Pfister & Bresler, 2019](https://arxiv.org/abs/1811.01337)
     """
-    blocks = linear_map.blocks(grid, values=values)
+    blocks = linear_map.blocks(values, grid)
     if blocks.size == 0:
         return NormBounds(0.0, 0.0)
     largest = float(np.linalg.svd(blocks, compute_uv=False).max())
-    taps = np.prod(linear_map.symbol(values).kernel_size, dtype=float)
+    taps = math.prod(linear_map.kernel_size)
     rounding = 16 * (sum(blocks.shape[1:]) + taps) * _EPSILON
     return NormBounds(
         float(largest * (1 - rounding)),

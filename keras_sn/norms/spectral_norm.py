@@ -70,7 +70,7 @@ def spectral_norm(
     check_norm(norm)
     _check_arguments(method, rtol)
     linear_map, values = _map_and_values(layer, norm)
-    symbol = linear_map.symbol(values)
+    symbol = linear_map.certificate(values)
     if not np.isfinite(symbol.taps).all():
         raise ValueError(
             f"The weights of {linear_map!r} contain NaN or infinity, so they "

@@ -119,7 +119,7 @@ def test_grid_brackets(grid):
     layer.build((None, None, None, 2))
     (linear_map,) = linear_maps(layer).values()
     bounds = grid_bounds(linear_map, grid)
-    fine = np.linalg.svd(linear_map.blocks(96), compute_uv=False).max()
+    fine = np.linalg.svd(linear_map.blocks(grid=96), compute_uv=False).max()
     assert bounds.lower <= fine * linear_map.excess(96)
     assert fine <= bounds.upper
 
