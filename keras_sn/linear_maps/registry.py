@@ -87,27 +87,26 @@ def register_linear_map(layer_class: type) -> Callable[[Builder], Builder]:
     return register
 
 
-def registered_class(
-    layer: keras.layers.Layer, classes: Collection[type] | None = None
+def registered_classes() -> set[type]:
+    """The classes with a linear map."""
+    return set(_BUILDERS)
+
+
+def nearest_class(
+    layer: keras.layers.Layer, classes: Collection[type]
 ) -> type | None:
-    """The class by which a layer is known, its own or a base.
+    """The class of a layer or its nearest base, of those given, or `None`.
 
-    Args:
-        layer: The layer.
-        classes: The known classes; `None`: those with a linear map.
-
-    Returns:
-        The nearest base among them, `None` if there is none. Whether the
-        layer still computes what that one does is for `overridden_names`.
+    Whether the layer still computes what that one does is for
+    `overridden_names` to tell.
     """
-    classes = _BUILDERS if classes is None else classes
     return next((cls for cls in type(layer).__mro__ if cls in classes), None)
 
 
 def why_unknown(layer: keras.layers.Layer) -> str | None:
     """Why it is not known which map a layer applies; `None` if it is."""
     kind = type(layer).__name__
-    base = registered_class(layer)
+    base = nearest_class(layer, _BUILDERS)
     if base is None:
         return f"no linear map is registered for {kind} layers"
     overridden = overridden_names(layer, base)
@@ -132,7 +131,7 @@ def own_maps(
         ValueError: If it has such weights, but what it does with them is not
             known.
     """
-    base = registered_class(layer)
+    base = nearest_class(layer, _BUILDERS)
     reason = why_unknown(layer) if norm == "operator" else None
     if base is not None and reason is None:
         return _BUILDERS[base](layer, norm)

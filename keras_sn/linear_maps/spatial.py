@@ -57,6 +57,11 @@ class SpatialMap(LinearMap):
         self._modulation = Constant(modulation)
         self._demodulation = Constant(np.swapaxes(modulation, 1, 2))
 
+    @property
+    def channel_axis(self) -> int:
+        """The axis of the channels in a batch."""
+        return 1 if self.data_format == "channels_first" else -1
+
     def set_shapes(self):
         """Sets the shapes of domain and codomain for `spatial_size`."""
         raise NotImplementedError

@@ -5,8 +5,7 @@ import math
 import numpy as np
 
 from keras_sn.norms.bounds import NormBounds
-
-_EPSILON = float(np.finfo("float64").eps)
+from keras_sn.norms.proofs import EPS
 
 
 def grid_bounds(linear_map, grid=None, values=None):
@@ -49,7 +48,7 @@ def grid_bounds(linear_map, grid=None, values=None):
         return NormBounds(0.0, 0.0)
     largest = float(np.linalg.svd(blocks, compute_uv=False).max())
     taps = math.prod(linear_map.kernel_size)
-    rounding = 16 * (sum(blocks.shape[1:]) + taps) * _EPSILON
+    rounding = 16 * (sum(blocks.shape[1:]) + taps) * EPS
     return NormBounds(
         float(largest * (1 - rounding)),
         float(largest * (1 + rounding) * linear_map.excess(grid)),

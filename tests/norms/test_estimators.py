@@ -16,9 +16,9 @@ from keras_sn.norms import golub_kahan_lanczos
 from keras_sn.norms import gram_iteration
 from keras_sn.norms import grid_bounds
 from keras_sn.norms import lanczos_bounds
-from keras_sn.norms.cholesky_test import proves_below
 from keras_sn.norms.gram_symbol import GramSymbol
 from keras_sn.norms.power_iteration import unit
+from keras_sn.norms.proofs import proves_below
 from keras_sn.norms.ritz import ritz_pairs
 from tests import truth
 
