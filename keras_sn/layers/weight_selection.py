@@ -30,7 +30,7 @@ def select_maps(layer, norm, weight_names):
     selected = {}
     for name in weight_names:
         found = _named(layer, maps, name)
-        selected.update((m.path, m) for m in found)
+        selected.update((id(m.weights[0].variable), m) for m in found)
     return list(selected.values())
 
 

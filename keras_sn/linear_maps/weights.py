@@ -1,7 +1,27 @@
 """The weight a layer applies: its path, its value, and how to scale it."""
 
+from collections.abc import Iterable
+from typing import Protocol
+
 import keras
 from keras import ops
+
+from keras_sn.keras_access import own_weights
+
+
+class Weight(Protocol):
+    """What a `LinearMap` knows of a weight."""
+
+    @property
+    def path(self) -> str:
+        """Name for messages."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+
+    def value(self):
+        """The tensor that is applied, differentiable where it can be."""
 
 
 class VariableWeight:
@@ -12,22 +32,23 @@ class VariableWeight:
         variable: The `keras.Variable`.
     """
 
-    def __init__(self, layer, variable):
+    def __init__(self, layer: keras.layers.Layer, variable: keras.Variable):
         self.layer = layer
         self.variable = variable
 
     @property
-    def path(self):
+    def path(self) -> str:
         return self.variable.path
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         return tuple(self.variable.shape)
 
     def value(self):
         return self.variable.value
 
-    def scalable_variables(self):
+    def scalable_variables(self) -> list[keras.Variable]:
+        """The variables to scale by `c` to apply `c` times the weight."""
         return [self.variable]
 
 
@@ -44,12 +65,17 @@ class AppliedWeight(VariableWeight):
         name: Name of the variable, if it differs from the attribute.
     """
 
-    def __init__(self, layer, attribute, name=None):
+    def __init__(
+        self,
+        layer: keras.layers.Layer,
+        attribute: str,
+        name: str | None = None,
+    ):
         super().__init__(layer, _own_variable(layer, name or attribute))
         self.attribute = attribute
 
     @property
-    def lora_enabled(self):
+    def lora_enabled(self) -> bool:
         return bool(getattr(self.layer, "lora_enabled", False))
 
     def value(self):
@@ -59,8 +85,7 @@ class AppliedWeight(VariableWeight):
             return ops.convert_to_tensor(getattr(self.layer, self.attribute))
         return self.variable.value
 
-    def scalable_variables(self):
-        """The variables to scale by `c` to apply `c` times the weight."""
+    def scalable_variables(self) -> list[keras.Variable]:
         if not self.lora_enabled:
             return [self.variable]
         factor = next(
@@ -70,7 +95,7 @@ class AppliedWeight(VariableWeight):
         )
         return [self.variable, factor]
 
-    def check_not_quantized(self):
+    def check_not_quantized(self) -> None:
         """Raises `ValueError` if the layer was quantized."""
         mode = self.layer.quantization_mode
         if mode is not None:
@@ -91,7 +116,7 @@ class ArrayWeight:
         path: Name to use in messages.
     """
 
-    def __init__(self, array, path="array"):
+    def __init__(self, array, path: str = "array"):
         self._array = array
         self.path = path
         self.shape = tuple(array.shape)
@@ -100,12 +125,32 @@ class ArrayWeight:
         return ops.convert_to_tensor(self._array)
 
 
+def unique_keys(paths: Iterable[str]) -> list[str]:
+    """Paths as the keys of a dict: variables may share a path.
+
+    The first variable of a path keeps it, the second gets it with `#2`
+    behind, the third with `#3`.
+
+    Example:
+
+    >>> from keras_sn.linear_maps.weights import unique_keys
+    >>> unique_keys(["fc/kernel", "out/kernel", "fc/kernel"])
+    ['fc/kernel', 'out/kernel', 'fc/kernel#2']
+    """
+    seen: dict[str, int] = {}
+    keys = []
+    for path in paths:
+        seen[path] = seen.get(path, 0) + 1
+        keys.append(path if seen[path] == 1 else f"{path}#{seen[path]}")
+    return keys
+
+
 def _own_variable(layer, name):
     value = getattr(layer, name, None)
     if isinstance(value, keras.Variable):
         return value
     # An attribute such as `kernel` is a computed tensor while LoRA is on.
-    for variable in layer.weights:
+    for variable in own_weights(layer):
         if variable.name == name:
             return variable
     raise ValueError(

@@ -100,13 +100,18 @@ def check_method(method):
         )
 
 
-def constant_of(layer, shape):
+def constant_of(layer, shape, overrides=None):
     """The constant of a layer or model inside of a layer.
+
+    Args:
+        layer: The layer inside.
+        shape: Shape of its input, or `None`.
+        overrides: Weights that a wrapper around both replaces, see `Call`.
 
     Returns:
         `(constant, reason)`, the reason `None` unless it is `inf`.
     """
-    graph = trace(layer, constant_of, shape)
+    graph = trace(layer, constant_of, shape, overrides)
     squares, _ = bound_graph(graph, Effort("folded", 0.0))
     unbounded = first_unbounded(graph)
     return largest_root(squares), unbounded and unbounded[1]

@@ -47,13 +47,14 @@ class Graph:
     outputs: list
 
 
-def trace(model, constant_of, shape=None):
+def trace(model, constant_of, shape=None, overrides=None):
     """The graph of a built model or layer.
 
     Args:
         model: Functional or Sequential model, or any built layer.
         constant_of: Passed to the rules, see `Call`.
         shape: Shape of the input of a layer, where it does not know it.
+        overrides: Weights that a wrapper around the model replaces.
 
     Returns:
         The `Graph`.
@@ -62,7 +63,7 @@ def trace(model, constant_of, shape=None):
         ValueError: If the model is not built.
     """
     walk = _Walk(constant_of)
-    layer, overrides = unwrap(model, {})
+    layer, overrides = unwrap(model, overrides)
     if is_graph(layer):
         _check_built(layer)
         inputs = [walk.new_value() for _ in layer.inputs]

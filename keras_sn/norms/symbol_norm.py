@@ -1,8 +1,11 @@
 """Largest singular value of a symbol: an estimate with vectors, a bound."""
 
+import math
+
 import numpy as np
 
 from keras_sn.linear_maps.frequencies import half_grid
+from keras_sn.norms.exact import exact_bounds
 from keras_sn.norms.refinement import refined_bounds
 
 
@@ -15,14 +18,14 @@ def upper(symbol, rtol=None):
             up to 32 channels, up to 16 % from 256 channels on, where a grid
             that proves more takes minutes.
     """
+    if math.prod(symbol.kernel_size) == 1 and rtol is None:
+        return exact_bounds(symbol).upper
     if rtol is None:
         rtol = _tolerance(symbol)
     return refined_bounds(symbol, rtol).upper
 
 
 def _tolerance(symbol):
-    if np.prod(symbol.kernel_size) == 1:
-        return 1e-6
     channels = min(symbol.matrix_shape)
     for limit, rtol in ((32, 0.01), (64, 0.02), (128, 0.05)):
         if channels <= limit:

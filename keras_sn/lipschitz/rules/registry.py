@@ -3,16 +3,21 @@
 import math
 
 import keras
-import numpy as np
-from keras import ops
 
+from keras_sn.linear_maps.arrays import float64
+from keras_sn.linear_maps.base import LinearMap
+from keras_sn.linear_maps.registry import nearest_class
+from keras_sn.linear_maps.registry import registered_classes
+from keras_sn.linear_maps.subclasses import overridden_names
 from keras_sn.linear_maps.weights import AppliedWeight
+from keras_sn.linear_maps.wrapped import applied_value
 from keras_sn.lipschitz.pieces.base import UPPER
 from keras_sn.lipschitz.pieces.base import Merge
 from keras_sn.lipschitz.pieces.base import Piece
 from keras_sn.lipschitz.pieces.base import unbounded
 
 _RULES: dict = {}
+_LINEAR_RULE: list = []
 
 REGISTER = (
     "Register a rule for it with `keras_sn.lipschitz.register_rule`, if you "
@@ -44,10 +49,11 @@ class Call:
         shapes: Shapes of the inputs, batch axis first, `None` where open;
             `None` altogether if nothing is known.
         arguments: Keyword arguments of the call.
-        overrides: `{weight path: tensor}` of weights that a wrapper replaces.
+        overrides: `{id(variable): tensor}` of weights that a wrapper
+            replaces.
         output_shape: Shape of the output, or `None`.
-        constant_of: Function of `(layer, shape)` for the constant of a
-            layer inside of the layer.
+        constant_of: Function of `(layer, shape, overrides)` for the constant
+            of a layer inside of the layer.
     """
 
     def __init__(
@@ -75,18 +81,11 @@ class Call:
 
     def weight(self, layer, name):
         """The weight that the layer applies, a float64 array."""
-        weight = AppliedWeight(layer, name)
-        if weight.path in self.overrides:
-            value = self.overrides[weight.path]
-        else:
-            value = weight.value()
-        # NumPy knows no bfloat16; single precision holds all of it.
-        if keras.backend.standardize_dtype(value.dtype) in _NARROW:
-            value = ops.cast(value, "float32")
-        return np.asarray(ops.convert_to_numpy(value), "float64")
+        return self.value(AppliedWeight(layer, name))
 
-
-_NARROW = ("bfloat16", "float16")
+    def value(self, weight):
+        """What is applied as a weight of a linear map, a float64 array."""
+        return float64(applied_value(weight, self.overrides))
 
 
 def register_rule(target, formula=None, note=None):
@@ -97,7 +96,7 @@ def register_rule(target, formula=None, note=None):
     (`call.weight(layer, "kernel")`). It returns an upper bound of the
     Lipschitz constant in the l2 norm as a number, or `math.inf`; of a layer
     with several inputs, with respect to all of them together. It also serves
-    subclasses that inherit `call`.
+    subclasses that replace nothing but configuration.
 
     Args:
         target: Subclass of `keras.layers.Layer`, or an activation function.
@@ -149,17 +148,40 @@ def refuse(target, reason, way_out=REGISTER):
     )
 
 
+def register_linear_rule(function):
+    """Registers the rule of every layer that has a registered linear map."""
+    _LINEAR_RULE[:] = [
+        Rule(function, "|A|", "the norm of its linear map", LinearMap)
+    ]
+    return function
+
+
 def find_rule(layer):
     """The rule of a layer's class, or `None`.
 
-    That of a base class serves a subclass only if it inherits `call`: a rule
-    for `Dense` says nothing of a subclass that computes something else.
+    That of a base class serves a subclass only if it replaces nothing but
+    configuration: a rule for `Dense` says nothing of a subclass that computes
+    something else.
     """
-    for cls in type(layer).__mro__:
-        if cls in _RULES:
-            inherits = type(layer).call is cls.call
-            return _RULES[cls] if inherits else None
-    return None
+    base = _known_class(layer)
+    if base is None or overridden_names(layer, base):
+        return None
+    return _RULES[base] if base in _RULES else _LINEAR_RULE[0]
+
+
+def _known_class(layer):
+    return nearest_class(layer, _RULES.keys() | registered_classes())
+
+
+def _why_no_rule(layer):
+    kind, base = type(layer).__name__, _known_class(layer)
+    if base in (None, keras.layers.Layer, keras.layers.Wrapper):
+        return f"No rule is known for a {kind} layer."
+    names = ", ".join(f"'{n}'" for n in overridden_names(layer, base))
+    return (
+        f"No rule is known for a {kind} layer: it replaces {names} of "
+        f"{base.__name__}, so it may compute something else."
+    )
 
 
 def function_rule(function):
@@ -188,7 +210,7 @@ def pieces_of(layer, call):
     rule = find_rule(layer)
     kind = type(layer).__name__
     if rule is None:
-        return [unbounded(f"No rule is known for a {kind} layer.", REGISTER)]
+        return [unbounded(_why_no_rule(layer), REGISTER)]
     mode = getattr(layer, "quantization_mode", None)
     if mode is not None:
         return [
