@@ -6,6 +6,7 @@ that one formula serves a training step and the host. This file alone asks for
 the backend.
 """
 
+import contextlib
 import math
 from typing import Any
 
@@ -179,3 +180,16 @@ def where(condition: Array, tensor: Array, other: Array) -> Array:
     if hasattr(tensor, "where"):
         return tensor.where(condition, other)
     return ops.where(condition, tensor, other)
+
+
+def full_precision(tensor: Array) -> contextlib.AbstractContextManager:
+    """Context in which products have the precision of their factors.
+
+    `torch.autocast` would round the factors, whatever their dtype.
+    """
+    if keras.backend.backend() == "torch":
+        import torch
+
+        if torch.is_autocast_enabled(tensor.device.type):
+            return torch.autocast(tensor.device.type, enabled=False)
+    return contextlib.nullcontext()

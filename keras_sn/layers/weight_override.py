@@ -1,5 +1,8 @@
 """Calling a layer with other values in place of some of its weights."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import tree
 
@@ -8,11 +11,45 @@ from keras_sn.keras_access import rematerialization
 from keras_sn.keras_access import without_rematerialization
 
 
-def call_with_weights(layer, replacements, add_loss, args, kwargs):
+class OverrideScope(keras.StatelessScope):
+    """A scope in which some variables have other values.
+
+    All other variables are read as without the scope, whoever they belong
+    to. What the call assigns is collected, and handed on afterwards.
+
+    Args:
+        replacements: List of `(variable, tensor)`.
+
+    Attributes:
+        updates: Dict `{id(variable): (variable, value)}` of what was assigned.
+    """
+
+    def __init__(self, replacements: list) -> None:
+        super().__init__(replacements, collect_losses=True)
+        self.updates: dict[int, tuple[keras.Variable, Any]] = {}
+
+    def get_current_value(self, variable: keras.Variable) -> Any:
+        value = super().get_current_value(variable)
+        if value is None and self.original_scope is not None:
+            value = self.original_scope.get_current_value(variable)
+        return value
+
+    def add_update(self, update: tuple) -> None:
+        super().add_update(update)
+        self.updates[id(update[0])] = update
+
+
+def call_with_weights(
+    layer: keras.layers.Layer,
+    replacements: list,
+    add_loss: Callable,
+    args: tuple,
+    kwargs: dict,
+) -> Any:
     """Calls a layer with some of its variables replaced by tensors.
 
-    Everything else the call does is kept: updates of non-trainable
-    variables (BatchNormalization statistics, seeds) and losses.
+    Everything else the call does is kept: what it reads, updates of variables
+    (BatchNormalization statistics, seeds, states of an RNN) and losses.
 
     Args:
         layer: A built layer.
@@ -24,31 +61,27 @@ def call_with_weights(layer, replacements, add_loss, args, kwargs):
     Returns:
         The outputs of the layer; gradients reach the tensors.
     """
-    variables = _all_variables(layer)
-    replaced = {id(variable): tensor for variable, tensor in replacements}
-    values = [replaced.get(id(v), v.value) for v in variables]
     call = _call_rematerialized if rematerializes(layer) else _call
-    outputs, updates, losses = call(layer, variables, values, args, kwargs)
-    for variable, old, new in zip(variables, values, updates, strict=True):
-        if not variable.trainable and new is not old:
-            variable.assign(new)
+    outputs, updates, losses = call(layer, replacements, args, kwargs)
+    for variable, value in updates:
+        variable.assign(value)
     for add, loss in losses:
         (add or add_loss)(loss)
     return outputs
 
 
-def rematerializes(layer):
+def rematerializes(layer: keras.layers.Layer) -> bool:
     """Whether the layer or a sublayer was created in a `keras.RematScope`."""
     return any(
         rematerialization(part) is not None for part in all_layers(layer)
     )
 
 
-def _call(layer, variables, values, args, kwargs):
-    """Returns outputs, values after the call, and `(adder, loss)` pairs."""
-    outputs, updates, scope = _call_in_scope(
-        layer, variables, values, args, kwargs
-    )
+def _call(layer, replacements, args, kwargs):
+    """Returns outputs, `(variable, value)` pairs, and `(adder, loss)` pairs."""
+    with OverrideScope(replacements) as scope:
+        outputs = layer(*args, **kwargs)
+    updates = list(scope.updates.values())
     outer = scope.original_scope
     if outer is None:
         return outputs, updates, [(None, loss) for loss in scope.losses]
@@ -58,23 +91,7 @@ def _call(layer, variables, values, args, kwargs):
     return outputs, updates, [(outer.add_loss, loss) for loss in losses]
 
 
-def _call_in_scope(layer, variables, values, args, kwargs):
-    # A scope hides the scope around it (the traced values of a JAX step), so
-    # it must hold every variable of the layer, not just the replaced ones.
-    mapping = list(zip(variables, values, strict=True))
-    with keras.StatelessScope(mapping, collect_losses=True) as scope:
-        # The scope converts what it is given: to tell an update from a
-        # conversion, read the values back before the call.
-        given = [scope.get_current_value(v) for v in variables]
-        outputs = layer(*args, **kwargs)
-    updates = [
-        value if (new := scope.get_current_value(v)) is held else new
-        for v, value, held in zip(variables, values, given, strict=True)
-    ]
-    return outputs, updates, scope
-
-
-def _call_rematerialized(layer, variables, values, args, kwargs):
+def _call_rematerialized(layer, replacements, args, kwargs):
     """`_call` under `keras.remat`, as a pure function of its tensors.
 
     The rematerialized call of a layer runs again during the backward pass,
@@ -84,30 +101,38 @@ def _call_rematerialized(layer, variables, values, args, kwargs):
     """
     flat = tree.flatten((args, kwargs))
     tensors = [x for x in flat if keras.ops.is_tensor(x)]
+    replaced = {id(variable): tensor for variable, tensor in replacements}
+    variables = _all_variables(layer)
     structure = []
 
     def pure(*flat_tensors):
-        mapped = flat_tensors[: len(values)]
-        rest = iter(flat_tensors[len(values) :])
+        mapped = flat_tensors[: len(variables)]
+        rest = iter(flat_tensors[len(variables) :])
         filled = [next(rest) if keras.ops.is_tensor(x) else x for x in flat]
         new_args, new_kwargs = tree.pack_sequence_as((args, kwargs), filled)
-        with without_rematerialization(layer):
-            outputs, updates, scope = _call_in_scope(
-                layer, variables, mapped, new_args, new_kwargs
-            )
-        results = (outputs, updates, scope.losses)
-        structure[:] = [results]
+        mapping = list(zip(variables, mapped, strict=True))
+        with without_rematerialization(layer), OverrideScope(mapping) as scope:
+            outputs = layer(*new_args, **new_kwargs)
+        updated = [variable for variable, _ in scope.updates.values()]
+        values = [value for _, value in scope.updates.values()]
+        results = (outputs, values, scope.losses)
+        structure[:] = [results, updated]
         return tuple(tree.flatten(results))
 
     # Updates are assigned in place; the backward pass needs the old values.
     held = [
-        value if variable.trainable else keras.ops.copy(value)
-        for variable, value in zip(variables, values, strict=True)
+        replaced[id(variable)]
+        if id(variable) in replaced
+        else variable.value
+        if variable.trainable
+        else keras.ops.copy(variable.value)
+        for variable in variables
     ]
     flat_results = keras.remat(pure)(*held, *tensors)
-    outputs, updates, losses = tree.pack_sequence_as(
+    outputs, values, losses = tree.pack_sequence_as(
         structure[0], list(flat_results)
     )
+    updates = list(zip(structure[1], values, strict=True))
     return outputs, updates, [(None, loss) for loss in losses]
 
 

@@ -68,6 +68,15 @@ def _fits(path, name):
     return path == name or path.endswith("/" + name)
 
 
+def relative_names(names, layer):
+    """Names and paths of weights, without what stands before the layer.
+
+    That part of a path depends on where the layer is.
+    """
+    before = (layer.path or "").rpartition("/")[0]
+    return [name.removeprefix(before + "/") for name in names]
+
+
 def _nothing_found(layer):
     known = [v.path for v in layer.weights]
     return (

@@ -46,6 +46,7 @@ class LinearMap(abc.ABC):
         codomain_shape: Shape of one output, likewise.
         probe_shape: Shape of the probes on the output side, which is the
             state (`u`) of a warm power iteration.
+        input_probe_shape: Shape of the probes on the input side.
         kernel_size: Taps per axis of the symbol; `()` where the map is a
             block-diagonal matrix.
         probe_grid: Frequencies per axis that the probes cover.
@@ -54,6 +55,7 @@ class LinearMap(abc.ABC):
     domain_shape: tuple
     codomain_shape: tuple
     probe_shape: tuple[int, int]
+    input_probe_shape: tuple[int, int]
     kernel_size: tuple[int, ...] = ()
     probe_grid: tuple[int, ...] = ()
 

@@ -1,8 +1,8 @@
 """ConvolutionMap and TransposedConvolutionMap: what those layers apply."""
 
-from keras import ops
-
+from keras_sn.fast_ops import permuted
 from keras_sn.fast_ops import reshaped
+from keras_sn.fast_ops import transposed
 from keras_sn.linear_maps.spatial import SpatialMap
 from keras_sn.linear_maps.symbol import Symbol
 
@@ -100,7 +100,7 @@ class ConvolutionMap(SpatialMap):
         if self.groups == 1:
             return reshaped(kernel, (rows, self.filters))
         kernel = reshaped(kernel, (rows, self.groups, self.filters))
-        return ops.transpose(kernel, (1, 0, 2))
+        return permuted(kernel, (1, 0, 2))
 
     def block_matvec(self, probes, values=None):
         rows, groups = self.parts * self.num_frequencies, self.groups
@@ -112,11 +112,11 @@ class ConvolutionMap(SpatialMap):
             outputs = spread @ matrices
         else:
             spread = reshaped(spread, (rows, taps, groups, channels))
-            spread = ops.transpose(spread, (2, 0, 1, 3))
+            spread = permuted(spread, (2, 0, 1, 3))
             spread = reshaped(spread, (groups, rows, taps * channels))
             outputs = spread @ matrices
             shape = (groups, self.num_frequencies, self.parts * self.filters)
-            outputs = ops.transpose(reshaped(outputs, shape), (1, 0, 2))
+            outputs = permuted(reshaped(outputs, shape), (1, 0, 2))
         return reshaped(outputs, self.probe_shape)
 
     def block_rmatvec(self, probes, values=None):
@@ -125,14 +125,14 @@ class ConvolutionMap(SpatialMap):
         matrices = self._matrices(values)
         if groups == 1:
             probes = reshaped(probes, (rows, self.filters))
-            spread = probes @ ops.transpose(matrices)
+            spread = probes @ transposed(matrices)
         else:
             shape = (self.num_frequencies, groups, self.parts * self.filters)
-            probes = ops.transpose(reshaped(probes, shape), (1, 0, 2))
+            probes = permuted(reshaped(probes, shape), (1, 0, 2))
             probes = reshaped(probes, (groups, rows, self.filters))
-            spread = probes @ ops.transpose(matrices, (0, 2, 1))
+            spread = probes @ permuted(matrices, (0, 2, 1))
             spread = reshaped(spread, (groups, rows, taps, channels))
-            spread = ops.transpose(spread, (1, 2, 0, 3))
+            spread = permuted(spread, (1, 2, 0, 3))
         shape = (self.num_frequencies, self.parts * taps, groups * channels)
         return self.demodulate(reshaped(spread, shape))
 
@@ -176,6 +176,10 @@ class TransposedConvolutionMap(SpatialMap):
         self.adjoint = ConvolutionMap(weight, window, data_format)
         self.inputs = channels
         self.set_shapes()
+
+    @property
+    def input_probe_shape(self) -> tuple[int, int]:
+        return self.adjoint.probe_shape
 
     def set_shapes(self):
         size = self.spatial_size

@@ -56,6 +56,7 @@ class MatrixMap(LinearMap):
         self.permutation = permutation
         self.channel_axis = channel_axis
         self.probe_shape = (blocks, columns)
+        self.input_probe_shape = (blocks, rows)
         self.domain_shape = (rows,) if blocks == 1 else (blocks, rows)
         self.codomain_shape = (columns,) if blocks == 1 else (blocks, columns)
 

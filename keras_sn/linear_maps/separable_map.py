@@ -1,9 +1,10 @@
 """SeparableConvolutionMap: depthwise and pointwise convolution as one map."""
 
 import numpy as np
-from keras import ops
 
 from keras_sn.fast_ops import reshaped
+from keras_sn.fast_ops import sum_over
+from keras_sn.fast_ops import transposed
 from keras_sn.linear_maps.arrays import EPS
 from keras_sn.linear_maps.arrays import TINY
 from keras_sn.linear_maps.arrays import functions_of
@@ -81,7 +82,7 @@ class SeparableConvolutionMap(SpatialMap):
             size = self.window.input_size(tuple(outputs.shape[1:-1]))
         pointwise, depthwise = self._kernels(values)
         inputs = self.window.spread(
-            outputs @ ops.transpose(pointwise),
+            outputs @ transposed(pointwise),
             self._depthwise_kernel(depthwise),
             self.channels,
             self.window.offsets(size),
@@ -99,10 +100,10 @@ class SeparableConvolutionMap(SpatialMap):
         frequencies, taps = self.num_frequencies, self.geometry.num_taps
         probes = reshaped(probes, (self.parts * frequencies, self.filters))
         inner = reshaped(
-            probes @ ops.transpose(pointwise),
+            probes @ transposed(pointwise),
             (self.parts * frequencies, 1, self.channels, self.multiplier),
         )
-        spread = ops.sum(inner * depthwise, axis=-1)
+        spread = sum_over(inner * depthwise, -1)
         spread = reshaped(
             spread, (frequencies, self.parts * taps, self.channels)
         )
@@ -113,7 +114,7 @@ class SeparableConvolutionMap(SpatialMap):
         spread = reshaped(
             spread, (-1, self.geometry.num_taps, self.channels, 1)
         )
-        outputs = ops.sum(spread * depthwise, axis=1)
+        outputs = sum_over(spread * depthwise, 1)
         return reshaped(outputs, (-1, self.channels * self.multiplier))
 
     def taps(self, values=None):

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_sn.fast_ops import Constant
+from keras_sn.fast_ops import permuted
 from keras_sn.fast_ops import reshaped
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.frequencies import TapGeometry
@@ -56,6 +57,13 @@ class SpatialMap(LinearMap):
         modulation = self.geometry.modulation(self.probe_grid)
         self._modulation = Constant(modulation)
         self._demodulation = Constant(np.swapaxes(modulation, 1, 2))
+
+    @property
+    def input_probe_shape(self) -> tuple[int, int]:
+        return (
+            self.num_frequencies * self.groups,
+            self.parts * self.geometry.num_phases * self.channels,
+        )
 
     @property
     def channel_axis(self) -> int:
@@ -131,7 +139,7 @@ class SpatialMap(LinearMap):
         rows, channels = self.parts * self.geometry.num_phases, self.channels
         if groups > 1:
             probes = reshaped(probes, (frequencies, groups, rows, channels))
-            probes = ops.transpose(probes, (0, 2, 1, 3))
+            probes = permuted(probes, (0, 2, 1, 3))
         probes = reshaped(probes, (frequencies, rows, groups * channels))
         if frequencies == 1:
             # Every tap has a phase of its own.
@@ -146,5 +154,5 @@ class SpatialMap(LinearMap):
             spread = self._demodulation.tensor(spread) @ spread
         if groups > 1:
             spread = reshaped(spread, (frequencies, rows, groups, channels))
-            spread = ops.transpose(spread, (0, 2, 1, 3))
+            spread = permuted(spread, (0, 2, 1, 3))
         return reshaped(spread, (frequencies * groups, rows * channels))

@@ -25,6 +25,8 @@ _LEAST_STEPS = 6
 # Largest relative growth of sigma in a step that ends the iteration. Products
 # in TF32 are off by 5e-4 in each entry, which moves their norm by less.
 _GROWTH = {"float32": 1e-5, "float64": 1e-11}
+# Largest residual that is rounding, relative to sigma^2.
+NOISE = {"float32": 1e-5, "float64": 1e-13}
 
 
 class _Search(NamedTuple):
@@ -81,7 +83,7 @@ def converged(linear_map: LinearMap, u: Array, values: tuple) -> Array:
         0 * max_over(norms, None) + 1,
         0 * max_over(norms, None),
     )
-    limit = _GROWTH["float64" if "64" in str(u.dtype) else "float32"]
+    limit = _GROWTH[precision(u)]
 
     def goes_on(*search: Array) -> Array:
         growth, steps = search[-2], search[-1]
@@ -110,6 +112,8 @@ def _step(search: _Search, pull, push) -> _Search:
     )
     u, moved = rotated(cosine, sine, u, direction)
     pulled, moved_pulled = rotated(cosine, sine, pulled, across)
+    drift = block_dot(u, u) ** -0.5
+    u, pulled = u * drift, pulled * drift
     square = block_dot(pulled, pulled)
     residual = push(pulled) - square * u
     residual_pulled = pull(residual)
@@ -122,11 +126,11 @@ def _step(search: _Search, pull, push) -> _Search:
     share = where(curvature > 0, share, 0.0)
     direction = residual + share * moved
     across = residual_pulled + share * moved_pulled
-    direction, across = _across(u, pulled, direction, across)
+    # What is left at the end is rounding, and no direction.
+    noise = NOISE[precision(u)] * square
+    direction, across = _across(u, pulled, direction, across, noise)
     top = square**0.5
-    growth = max_over(
-        (top - norms) / (max_over(top, None) + tiny(top)), None
-    )
+    growth = max_over((top - norms) / (max_over(top, None) + tiny(top)), None)
     return _Search(u, direction, pulled, across, top, growth, steps + 1)
 
 
@@ -157,17 +161,23 @@ def rotated(cosine: Array, sine: Array, first: Array, second: Array):
     return cosine * first + sine * second, cosine * second - sine * first
 
 
-def _across(u: Array, pulled: Array, direction: Array, across: Array):
-    """The part of a direction across `u`, of norm one, and its image."""
+def _across(
+    u: Array, pulled: Array, direction: Array, across: Array, noise: Array
+):
+    """The part of a direction across `u`, of norm one, and its image.
+
+    Zero where it is below the noise.
+    """
     overlap = block_dot(u, direction)
     direction = direction - overlap * u
     across = across - overlap * pulled
-    size = max_over(abs(direction), -1)
-    size = where(size > 0, size, 1.0)
-    direction, across = direction / size, across / size
     norm = block_dot(direction, direction) ** 0.5
-    norm = where(norm > 0, norm, 1.0)
-    return direction / norm, across / norm
+    factor = where(norm > noise, 1 / where(norm > noise, norm, 1.0), 0.0)
+    return direction * factor, across * factor
+
+
+def precision(array: Array) -> str:
+    return "float64" if "64" in str(array.dtype) else "float32"
 
 
 def generic(shape: tuple) -> np.ndarray:

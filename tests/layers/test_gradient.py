@@ -26,11 +26,11 @@ def dense(kernel, **arguments):
 
 
 def closed_form(kernel, upstream, bound, clip):
-    """METHODS.md, section 1."""
+    """METHODS.md, section 1; a clipped weight is scaled by a constant."""
     left, singular, right = np.linalg.svd(kernel)
     sigma = singular[0]
-    if clip and sigma <= bound:
-        return upstream
+    if clip:
+        return min(1.0, bound / sigma) * upstream
     inner = np.sum(upstream * kernel / sigma)
     rank_one = np.outer(left[:, 0], right[0])
     return bound / sigma * (upstream - inner * rank_one)

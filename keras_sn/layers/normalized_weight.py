@@ -1,0 +1,169 @@
+"""NormalizedWeight: one weight of a wrapped layer, and the state it needs."""
+
+import keras
+from keras import ops
+
+from keras_sn.fast_ops import Array
+from keras_sn.fast_ops import full_precision
+from keras_sn.fast_ops import held
+from keras_sn.fast_ops import where
+from keras_sn.linear_maps.base import LinearMap
+from keras_sn.norms.power_iteration import unit
+from keras_sn.norms.tracking import State
+from keras_sn.norms.tracking import Tracker
+
+# Below this a factor 1 / sigma leaves the range of float32.
+_SMALLEST_SIGMA = 1e-37
+
+
+class NormalizedWeight:
+    """The linear map of a weight, with the variables that track its norm.
+
+    Args:
+        linear_map: `LinearMap`; scaling its first weight scales the map.
+        owner: The layer to add the variables to.
+        suffix: Ends the names of the variables.
+
+    Attributes:
+        u: The variable `vector_u`, unit probes on the output side. (The
+            stock layer has it too.)
+        hidden: The other variables, see `keras_sn.norms.tracking.State`.
+    """
+
+    def __init__(
+        self, linear_map: LinearMap, owner: keras.layers.Layer, suffix: str
+    ) -> None:
+        self.linear_map = linear_map
+        self.tracker = Tracker(linear_map)
+        dtype = linear_map.weights[0].variable.dtype
+        self.dtype = "float64" if dtype == "float64" else "float32"
+        self._start: State | None = None
+        shapes = {
+            "vector_u": linear_map.probe_shape,
+            "vector_v": linear_map.input_probe_shape,
+        }
+        if self.tracker.conjugate:
+            shapes["direction"] = linear_map.probe_shape
+        last = len(shapes) - 1
+        variables = [
+            owner.add_weight(
+                shape=shape,
+                initializer=self._initializer(part, part == last),
+                dtype=self.dtype,
+                trainable=False,
+                autocast=False,
+                # Every replica computes the same from the same weights.
+                aggregation="only_first_replica",
+                name=name + suffix,
+            )
+            for part, (name, shape) in enumerate(shapes.items())
+        ]
+        self.u, *self.hidden = variables
+
+    def _initializer(self, part: int, last: bool):
+        # Variables are initialized in the order of their creation, so this
+        # sees the kernel also where initialization is deferred.
+        def initialize(shape, dtype):
+            if part == 0 or self._start is None:
+                self._start = self.tracker.start()
+            array = self._start[part]
+            if last:
+                self._start = None
+            return ops.convert_to_tensor(array, dtype)
+
+        return initialize
+
+    @property
+    def variable(self) -> keras.Variable:
+        """The variable that is normalized."""
+        return self.linear_map.weights[0].variable
+
+    @property
+    def path(self) -> str:
+        return self.linear_map.path
+
+    def _state(self) -> State:
+        v, *direction = (variable.value for variable in self.hidden)
+        return State(self.u.value, v, direction[0] if direction else None)
+
+    def _assign(self, state: State) -> None:
+        for variable, value in zip((self.u, *self.hidden), state, strict=False):
+            variable.assign(value)
+
+    def factor(
+        self,
+        norm_bound: float,
+        mode: str,
+        power_iterations: int | None,
+        age: Array,
+    ) -> Array:
+        """The number to scale the weight by.
+
+        Args:
+            norm_bound: The norm asked for.
+            mode: `"normalize"` or `"clip"`.
+            power_iterations: Steps to follow the weight by, which updates the
+                state; `None`: only look.
+            age: Scalar, training steps since the state was fresh.
+
+        Returns:
+            Scalar tensor, differentiable in the weight.
+        """
+        values = tuple(
+            ops.cast(value, self.dtype) for value in self.linear_map.values()
+        )
+        with full_precision(values[0]):
+            if power_iterations is None:
+                sigma = self.tracker.observe(self._state(), values, age)
+            else:
+                sigma, state = self.tracker.follow(
+                    self._state(), values, power_iterations
+                )
+                self._assign(state)
+        return normalization_factor(sigma, norm_bound, mode)
+
+    def refresh(self) -> None:
+        """Computes the state anew."""
+        for variable, array in zip(
+            (self.u, *self.hidden), self.tracker.start(), strict=False
+        ):
+            variable.assign(ops.cast(array, self.dtype))
+
+    def start_from(self, u: Array) -> None:
+        """Takes another `u`, and the `v` that belongs to it."""
+        self.u.assign(u)
+        values = tuple(
+            ops.cast(held(value), self.dtype)
+            for value in self.linear_map.values()
+        )
+        pulled = self.linear_map.block_rmatvec(self.u.value, values)
+        self.hidden[0].assign(unit(pulled))
+
+
+def normalization_factor(sigma: Array, norm_bound: float, mode: str) -> Array:
+    """The factor that takes a weight of norm `sigma` to the bound.
+
+    A zero weight keeps a finite factor, a NaN stays a NaN.
+
+    Args:
+        sigma: Scalar tensor.
+        norm_bound: The norm asked for.
+        mode: `"normalize"`: to the bound; `"clip"`: at most the bound. Then
+            the factor carries no gradient: with one, that of the weight would
+            have no part along its top singular vectors, so that a weight
+            outside of the bound could never come back.
+
+    Returns:
+        Scalar tensor, differentiable in `sigma` up to the third time.
+    """
+    # Not `sigma > ...`, which would let a NaN pass for a zero.
+    sigma = where(~(sigma <= _SMALLEST_SIGMA), sigma, 1.0)
+    constant = held(sigma)
+    factor = norm_bound / constant
+    if mode == "clip":
+        return where(~(constant <= norm_bound), factor, 1.0)
+    # bound / sigma as its series about the value that sigma has. A quotient
+    # has a derivative that squares 1 / sigma, which leaves float32; one of
+    # quotients XLA turns into one of products, of numbers such as 1e60.
+    change = sigma / constant - 1.0
+    return factor * (1.0 - change * (1.0 - change * (1.0 - change)))

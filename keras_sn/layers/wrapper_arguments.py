@@ -1,0 +1,57 @@
+"""Checks of the arguments of SpectralNormalization."""
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+from keras_sn.layers.signatures import is_cell
+from keras_sn.linear_maps.registry import check_norm
+
+_MODES = ("normalize", "clip")
+
+
+def check_arguments(
+    layer: Any,
+    power_iterations: Any,
+    norm: Any,
+    norm_bound: Any,
+    mode: Any,
+    weight_names: Any,
+) -> None:
+    """Raises `ValueError` for the first argument that is out of range."""
+    integer = isinstance(power_iterations, numbers.Integral)
+    if not integer or power_iterations <= 0:
+        raise ValueError(
+            "`power_iterations` should be greater than zero. Received: "
+            f"`power_iterations={power_iterations}`"
+        )
+    check_norm(norm)
+    real = isinstance(norm_bound, numbers.Real)
+    if not real or not 0 < norm_bound < math.inf:
+        raise ValueError(
+            "`norm_bound` must be a positive, finite number. Received: "
+            f"norm_bound={norm_bound!r}"
+        )
+    if mode not in _MODES:
+        raise ValueError(
+            f"`mode` must be one of {list(_MODES)}. Received: mode={mode!r}"
+        )
+    if weight_names is not None and (
+        isinstance(weight_names, str)
+        or not isinstance(weight_names, Sequence)
+        or not weight_names
+        or not all(isinstance(name, str) for name in weight_names)
+    ):
+        raise ValueError(
+            "`weight_names` must be a non-empty list of names or paths of "
+            f"weights, or None. Received: weight_names={weight_names!r}"
+        )
+    if is_cell(layer):
+        raise ValueError(
+            f"Layer '{layer.name}' ({type(layer).__name__}) is an RNN cell. A "
+            "cell runs inside a compiled loop, where the state of a wrapper "
+            "cannot be kept up to date. Wrap the RNN instead: "
+            f"SpectralNormalization(keras.layers.RNN({type(layer).__name__}"
+            "(...)))."
+        )
