@@ -83,7 +83,7 @@ class NormalizedWeight:
         return self.linear_map.path
 
     def _state(self) -> State:
-        v, *direction = (variable.value for variable in self.hidden)
+        v, *direction = [variable.value for variable in self.hidden]
         return State(self.u.value, v, direction[0] if direction else None)
 
     def _assign(self, state: State) -> None:
@@ -110,7 +110,7 @@ class NormalizedWeight:
             Scalar tensor, differentiable in the weight.
         """
         values = tuple(
-            ops.cast(value, self.dtype) for value in self.linear_map.values()
+            [ops.cast(value, self.dtype) for value in self.linear_map.values()]
         )
         with full_precision(values[0]):
             if power_iterations is None:

@@ -96,7 +96,7 @@ class ScaledInput(Scaling):
     def takes(self, args, kwargs):
         if not super().takes(args, kwargs):
             return False
-        weights = sum(math.prod(m.weights[0].shape) for m in self.maps)
+        weights = sum([math.prod(m.weights[0].shape) for m in self.maps])
         return _typical_size(args[0]) < weights
 
     def call(self, args, kwargs, factors, owner):
@@ -212,6 +212,7 @@ def does_itself_alone(layer: keras.layers.Layer) -> bool:
 
 def _typical_size(tensor: Array) -> int:
     # Sizes may be unknown, or symbols while JAX exports.
+    # (A list, since torch.compile cannot look into a generator here.)
     return math.prod(
-        n if isinstance(n, int) else _TYPICAL_SIZE for n in tensor.shape
+        [n if isinstance(n, int) else _TYPICAL_SIZE for n in tensor.shape]
     )

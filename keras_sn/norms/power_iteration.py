@@ -40,7 +40,7 @@ def power_iteration(
     - [Miyato et al., 2018](https://arxiv.org/abs/1802.05957)
     """
     values = linear_map.values() if values is None else values
-    constants = tuple(held(value) for value in values)
+    constants = tuple([held(value) for value in values])
     v = unit(linear_map.block_rmatvec(u, constants))
     for _ in range(power_iterations - 1):
         left = unit(linear_map.block_matvec(v, constants))

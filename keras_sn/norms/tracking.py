@@ -46,7 +46,7 @@ SETTLED = 16
 # off by no more than about that.
 _TURN = 1e-3
 # The same for weights that must not have moved, but for rounding.
-_NO_TURN = 1e-5
+_NO_TURN = 1e-6
 # Float64 where it costs nothing.
 _SMALL = 2**18
 
@@ -140,7 +140,7 @@ class Tracker:
             `sigma`. Blocks that are zero or have a NaN keep their state.
         """
         step = self._conjugate_step if self.conjugate else self._power_step
-        constants = tuple(held(value) for value in values)
+        constants = tuple([held(value) for value in values])
         u = unit(state.u + _GENERIC * self._generic.tensor(state.u))
         new = State(u, state.v, state.direction)
         for _ in range(power_iterations - 1):
@@ -250,7 +250,7 @@ class Tracker:
         return norms, reshaped(block_dot(apart, apart), ())
 
     def _recovered(self, state: State, values: tuple) -> Array:
-        constants = tuple(held(value) for value in values)
+        constants = tuple([held(value) for value in values])
         start = state.u + _GENERIC_START * self._generic.tensor(state.u)
         u = held(converged(self.linear_map, unit(start), constants))
         return self._norm_along(u, values)

@@ -41,23 +41,22 @@ def build(norm):
     )
 
 
-def initial_weights(model, rng):
-    """Values for all weights, the same on every backend; u of norm one."""
-    values = []
-    for weight in model.weights:
-        value = rng.standard_normal(tuple(weight.shape))
-        if "vector_u" in weight.name:
-            axes = (*range(value.ndim - 2), -1)
-            value /= np.sqrt(np.sum(value**2, axis=axes, keepdims=True))
-        values.append(value.astype("float32"))
-    return values
+def set_initial_state(model, rng):
+    """Values for all variables, the same on every backend; unit vectors."""
+    for variable in model.variables:
+        value = rng.standard_normal(tuple(variable.shape))
+        if variable.name.startswith(("vector_", "direction")):
+            value /= np.linalg.norm(value, axis=-1, keepdims=True)
+        if variable.name == "age":
+            value *= 0
+        variable.assign(value.astype("float32"))
 
 
 def train(norm, optimizer, mode):
     """Weights after training on fixed batches, and the last loss."""
     rng = np.random.default_rng(0)
     model = build(norm)
-    model.set_weights(initial_weights(model, rng))
+    set_initial_state(model, rng)
     model.compile(OPTIMIZERS[optimizer](), "mse", **MODES[mode])
     inputs = rng.standard_normal((STEPS * BATCH, 6, 6, 2)).astype("float32")
     targets = rng.standard_normal((STEPS * BATCH, 3)).astype("float32")
