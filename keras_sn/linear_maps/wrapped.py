@@ -8,7 +8,6 @@ from typing import Any
 
 import keras
 
-from keras_sn.linear_maps.weights import VariableWeight
 from keras_sn.linear_maps.weights import Weight
 
 # Tensors in place of variables, by the identity of the variable. (Paths are
@@ -43,6 +42,6 @@ def unwrap(
 
 def applied_value(weight: Weight, overrides: Overrides) -> Any:
     """The tensor that is applied as a weight."""
-    if isinstance(weight, VariableWeight) and id(weight.variable) in overrides:
+    if id(weight.variable) in overrides:
         return overrides[id(weight.variable)]
     return weight.value()

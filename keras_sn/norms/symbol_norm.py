@@ -52,7 +52,7 @@ def top(symbol, angles=None, iterations=8):
         if norms[index] > best[0]:
             best = norms[index], blocks[index], index % symbol.groups
     _, block, group = best
-    left, norm, right = _top_vectors(block)
+    left, norm, right = top_vectors(block)
     return norm, group, np.abs(left) ** 2, np.abs(right) ** 2
 
 
@@ -102,12 +102,13 @@ def _norms(vectors):
     return np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def _top_vectors(block):
+def top_vectors(block: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+    """`(left, norm, right)`: the largest singular value of a matrix."""
     small = block.shape[0] <= block.shape[1]
     adjoint = block.conj().T
     gram = block @ adjoint if small else adjoint @ block
     values, vectors = np.linalg.eigh(gram)
-    norm, vector = np.sqrt(max(values[-1], 0.0)), vectors[:, -1]
+    norm, vector = math.sqrt(max(values[-1], 0.0)), vectors[:, -1]
     if norm == 0:
         return np.zeros(block.shape[0]), 0.0, np.zeros(block.shape[1])
     other = (adjoint if small else block) @ vector / norm
