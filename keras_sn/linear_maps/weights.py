@@ -88,9 +88,11 @@ class AppliedWeight(VariableWeight):
     def value(self):
         """The tensor the layer applies, differentiable in its variables."""
         self.check_not_quantized()
-        if self.lora_enabled:
-            return ops.convert_to_tensor(getattr(self.layer, self.attribute))
-        return self.variable.value
+        applied = getattr(self.layer, self.attribute, self.variable)
+        if applied is self.variable:
+            return self.variable.value
+        # Computed, with LoRA or by a property of a subclass.
+        return ops.convert_to_tensor(applied)
 
     def scalable_variables(self) -> list[keras.Variable]:
         if not self.lora_enabled:
