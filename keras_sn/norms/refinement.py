@@ -60,6 +60,19 @@ def refined_bounds(symbol, rtol=1e-2, progress=None, grid=None):
     return _Refinement(gram, rtol, progress, grid).run().scaled(scale)
 
 
+def fine_grid(
+    degrees: tuple[float, ...],
+    rtol: float,
+    sizes: tuple[int, ...] | None = None,
+) -> FineGrid:
+    """The grid on which a bound within `rtol` is proved.
+
+    Most of the tolerance goes to its excess: the fewer points, the fewer
+    tests, and those are the cost.
+    """
+    return FineGrid(degrees, 0.75 * rtol, sizes)
+
+
 class _Refinement:
     """One run: the lower bound so far, and the upper bound being proved."""
 
@@ -69,7 +82,7 @@ class _Refinement:
         self.progress = progress
         self.lower = 0.0
         self.start = np.random.default_rng(0).standard_normal(gram.size)
-        self.grid = FineGrid(gram.degrees, 0.75 * rtol, sizes)
+        self.grid = fine_grid(gram.degrees, rtol, sizes)
         # Off the grid the norm may be larger: no climbing, no exclusion.
         self.fixed = sizes is not None
         bytes_each = 16 * gram.size**2
