@@ -1,9 +1,11 @@
 """Refinement: a bracket of the norm of a symbol, as tight as asked for."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
+from keras_sn.linear_maps.symbol import Symbol
 from keras_sn.norms.bounds import NormBounds
 from keras_sn.norms.cells import FineGrid
 from keras_sn.norms.gram_symbol import GramSymbol
@@ -24,7 +26,12 @@ _CLIMBS = 6
 _CLIMB_STEPS = 10
 
 
-def refined_bounds(symbol, rtol=1e-2, progress=None, grid=None):
+def refined_bounds(
+    symbol: Symbol,
+    rtol: float = 1e-2,
+    progress: Callable[[int, int], object] | None = None,
+    grid: tuple[int, ...] | None = None,
+) -> NormBounds:
     """A certified bracket of the norm of a symbol.
 
     A good lower bound comes from Lanczos on a few frequencies and a climb
