@@ -12,7 +12,6 @@ from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.matrix import MatrixMap
 from keras_sn.linear_maps.subclasses import overridden_names
 from keras_sn.linear_maps.weights import AppliedWeight
-from keras_sn.linear_maps.weights import VariableWeight
 from keras_sn.linear_maps.weights import unique_keys
 from keras_sn.linear_maps.wrapped import is_normalizing
 
@@ -135,7 +134,9 @@ def own_maps(
     reason = why_unknown(layer) if norm == "operator" else None
     if base is not None and reason is None:
         return _BUILDERS[base](layer, norm)
-    maps = [m for m in _any_kernel(layer) if _variable_id(m) not in known]
+    maps = [
+        m for m in _any_kernel(layer) if id(m.weights[0].variable) not in known
+    ]
     if maps and reason is not None:
         raise ValueError(
             f"It is not known which linear map layer '{layer.name}' applies: "
@@ -172,16 +173,11 @@ def maps_of(layer: keras.layers.Layer, norm: str) -> list[LinearMap]:
     maps: dict[int, LinearMap] = {}
     for sublayer in walk(layer):
         for linear_map in own_maps(sublayer, norm, maps):
-            key = _variable_id(linear_map)
-            if key is not None:
+            variable = linear_map.weights[0].variable
+            if variable is not None:
                 # A layer knows better than its sublayer what a weight is for.
-                maps.setdefault(key, linear_map)
+                maps.setdefault(id(variable), linear_map)
     return list(maps.values())
-
-
-def _variable_id(linear_map: LinearMap) -> int | None:
-    weight = linear_map.weights[0]
-    return id(weight.variable) if isinstance(weight, VariableWeight) else None
 
 
 def linear_maps(

@@ -1,7 +1,7 @@
 """The weight a layer applies: its path, its value, and how to scale it."""
 
+import abc
 from collections.abc import Iterable
-from typing import Protocol
 
 import keras
 from keras import ops
@@ -9,22 +9,28 @@ from keras import ops
 from keras_sn.keras_access import own_weights
 
 
-class Weight(Protocol):
-    """What a `LinearMap` knows of a weight."""
+class Weight(abc.ABC):
+    """What a `LinearMap` knows of a weight.
 
-    @property
-    def path(self) -> str:
-        """Name for messages."""
+    Attributes:
+        path: Name for messages; several weights may have the same.
+        shape: Its shape.
+        layer: The layer it was found in, or `None`.
+        variable: The variable it is known by, or `None` for what is none and
+            can't be scaled.
+    """
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its shape."""
+    path: str
+    shape: tuple[int, ...]
+    layer: keras.layers.Layer | None = None
+    variable: keras.Variable | None = None
 
+    @abc.abstractmethod
     def value(self):
         """The tensor that is applied, differentiable where it can be."""
 
 
-class VariableWeight:
+class VariableWeight(Weight):
     """A variable of a layer, taken by itself rather than by an attribute.
 
     Args:
@@ -33,15 +39,16 @@ class VariableWeight:
     """
 
     def __init__(self, layer: keras.layers.Layer, variable: keras.Variable):
-        self.layer = layer
-        self.variable = variable
+        self.layer: keras.layers.Layer = layer
+        self.variable: keras.Variable = variable
 
     @property
-    def path(self) -> str:
+    def path(self) -> str:  # type: ignore[override]
+        # Paths change: a layer may become part of a model.
         return self.variable.path
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
         return tuple(self.variable.shape)
 
     def value(self):
@@ -73,6 +80,8 @@ class AppliedWeight(VariableWeight):
     ):
         super().__init__(layer, _own_variable(layer, name or attribute))
         self.attribute = attribute
+        # Reading the attribute in every step would be felt.
+        self._computed = self._applied() is not self.variable
 
     @property
     def lora_enabled(self) -> bool:
@@ -81,9 +90,16 @@ class AppliedWeight(VariableWeight):
     def value(self):
         """The tensor the layer applies, differentiable in its variables."""
         self.check_not_quantized()
-        if self.lora_enabled:
-            return ops.convert_to_tensor(getattr(self.layer, self.attribute))
-        return self.variable.value
+        if not (self._computed or self.lora_enabled):
+            return self.variable.value
+        return ops.convert_to_tensor(self._applied())
+
+    def _applied(self):
+        """The attribute: the variable itself or what it is computed to.
+
+        With LoRA it is a sum; a subclass may make a property of it.
+        """
+        return getattr(self.layer, self.attribute, self.variable)
 
     def scalable_variables(self) -> list[keras.Variable]:
         if not self.lora_enabled:
@@ -108,7 +124,7 @@ class AppliedWeight(VariableWeight):
             )
 
 
-class ArrayWeight:
+class ArrayWeight(Weight):
     """A weight that is just an array, with no layer around it.
 
     Args:

@@ -184,13 +184,18 @@ def norm_upper(matrix: np.ndarray) -> float:
 
 def frobenius_upper(matrix: np.ndarray) -> float:
     """An upper bound of the Frobenius norm, rounding included."""
-    matrix = np.asarray(matrix)
+    rounded = 1 + (np.size(matrix) + 3) * EPS
+    with np.errstate(over="ignore"):
+        norm = float(np.linalg.norm(matrix))
+    if 1e-100 < norm < 1e100:
+        return norm * rounded
+    # Squares would leave the range of float64.
     scale = power_of_two(np.abs(matrix).max(initial=0.0))
-    if scale == 0 or not math.isfinite(scale):
-        return 0.0 if scale == 0 else math.inf
-    norm = float(np.linalg.norm(matrix / scale))
-    # Squares far below that of the largest entry may vanish.
-    return scaled_up(norm * (1 + (matrix.size + 3) * EPS), scale)
+    if scale == 0:
+        return 0.0
+    if not math.isfinite(scale):
+        return math.inf
+    return scaled_up(float(np.linalg.norm(matrix / scale)) * rounded, scale)
 
 
 def power_of_two(number: float) -> float:

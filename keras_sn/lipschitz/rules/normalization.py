@@ -24,9 +24,10 @@ def layer_normalization(layer, call):
         gamma = call.weight(layer, "gamma").ravel()
     else:
         sizes = [call.shape[axis] for axis in axes] if call.shape else [None]
-        if None in sizes:
+        known = [size for size in sizes if size is not None]
+        if len(known) < len(sizes):
             return Piece(1 / math.sqrt(layer.epsilon), "1/sqrt(eps)", UPPER)
-        gamma = np.ones(math.prod(sizes))
+        gamma = np.ones(math.prod(known))
     if layer.rms_scaling:
         return unbounded(
             "rms_scaling divides by the deviation but does not centre, so "
