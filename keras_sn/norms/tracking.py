@@ -39,13 +39,14 @@ from keras_sn.norms.power_iteration import unit
 _GENERIC = 3e-6
 # Of it when a search begins anew.
 _GENERIC_START = 0.3
-# Training steps from a fresh state until the direction of descent has settled;
-# before, other singular vectors overtake the first without a sign of it.
+# Training steps from a fresh state until the direction of ascent has settled.
+# In those other singular vectors overtake the first, of which u knows nothing,
+# so inference searches.
 SETTLED = 16
 # Squared angle by which v may turn since the last step. A singular value is
 # off by no more than about that.
 _TURN = 1e-3
-# The same for weights that must not have moved, but for rounding.
+# The same before the first step, when only rounding turns it.
 _NO_TURN = 1e-6
 # Float64 where it costs nothing.
 _SMALL = 2**18
@@ -215,7 +216,8 @@ class Tracker:
         """
         norms, turn = self._observed(state, values)
         sigma = largest(norms)
-        limit = where(age < SETTLED, 0 * turn + _NO_TURN, _TURN)
+        limit = where(age < 1, 0 * turn + _NO_TURN, -1.0)
+        limit = where(age < SETTLED, limit, _TURN)
         # Not `turn > limit`, which would let a NaN pass.
         stale = ~(turn <= limit)
         is_stale = known(stale)
