@@ -6,16 +6,18 @@ import math
 import numpy as np
 
 from keras_sn.lipschitz.bound import bound_graph
-from keras_sn.lipschitz.bound import chains
 from keras_sn.lipschitz.bound import check_method
 from keras_sn.lipschitz.bound import constant_of
-from keras_sn.lipschitz.bound import largest_root
-from keras_sn.lipschitz.graph import trace
 from keras_sn.lipschitz.lower.pullback import evaluate
 from keras_sn.lipschitz.pieces.base import Identity
 from keras_sn.lipschitz.pieces.linear import Kernel
 from keras_sn.lipschitz.pieces.linear import Matrix
-from keras_sn.lipschitz.upper.chains import Effort
+from keras_sn.lipschitz.pieces.probabilities import Sigmoid
+from keras_sn.lipschitz.pieces.probabilities import Softmax
+from keras_sn.lipschitz.tracing import trace
+from keras_sn.lipschitz.upper.chains import split_into_chains
+from keras_sn.lipschitz.upper.distances import largest_root
+from keras_sn.lipschitz.upper.effort import Effort
 from keras_sn.norms.proofs import EPS
 
 # Pairs of classes up to which each gets a bound through the whole network.
@@ -157,17 +159,17 @@ def _logits_graph(graph):
             piece = step.pieces[index]
             if isinstance(piece, Identity):
                 continue
-            head = piece.source.split(":")[0]
-            if head in ("softmax", "sigmoid"):
-                del step.pieces[index]
-                return graph, head
+            for kind, head in ((Softmax, "softmax"), (Sigmoid, "sigmoid")):
+                if isinstance(piece, kind):
+                    del step.pieces[index]
+                    return graph, head
             return graph, None
     return graph, None
 
 
 def _last_steps(graph):
     """The steps that lead to the output without a branch, last first."""
-    for chain in chains(graph):
+    for chain in split_into_chains(graph):
         if graph.outputs[0] in chain[-1].outputs:
             return [s for s in reversed(chain) if isinstance(s.pieces, list)]
     return []

@@ -12,7 +12,7 @@ from keras_sn.lipschitz.pieces.base import unbounded
 from keras_sn.lipschitz.pieces.linear import Kernel
 from keras_sn.lipschitz.pieces.linear import Matrix
 from keras_sn.lipschitz.rules.activations import activation_pieces
-from keras_sn.lipschitz.rules.registry import Call
+from keras_sn.lipschitz.rules.call import Call
 from keras_sn.lipschitz.rules.registry import refuse
 from keras_sn.lipschitz.rules.registry import register_rule
 from keras_sn.norms.proofs import norm_upper

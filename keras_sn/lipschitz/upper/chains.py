@@ -1,69 +1,61 @@
 """Chains: what follows one another without a branch, bounded together."""
 
-import dataclasses
 import math
-import time
 
+from keras_sn.lipschitz.graph import Graph
+from keras_sn.lipschitz.graph import Step
 from keras_sn.lipschitz.pieces.base import EXACT
 from keras_sn.lipschitz.pieces.base import NONE
 from keras_sn.lipschitz.pieces.base import UPPER
+from keras_sn.lipschitz.pieces.base import Identity
+from keras_sn.lipschitz.pieces.base import Piece
 from keras_sn.lipschitz.pieces.base import Slope
 from keras_sn.lipschitz.pieces.linear import Diagonal
 from keras_sn.lipschitz.pieces.linear import Kernel
 from keras_sn.lipschitz.pieces.linear import LinearPiece
 from keras_sn.lipschitz.pieces.linear import Matrix
+from keras_sn.lipschitz.report import Row
 from keras_sn.lipschitz.upper.closed_form import closed_form_bound
+from keras_sn.lipschitz.upper.effort import Effort
+from keras_sn.lipschitz.upper.folding import Link
 from keras_sn.lipschitz.upper.folding import fold
 from keras_sn.lipschitz.upper.lipsdp_descent import refined_bound
 from keras_sn.lipschitz.upper.rescaling import best_scales
 from keras_sn.lipschitz.upper.rescaling import rescaled_product
 from keras_sn.norms.proofs import product_upper
 
-METHODS = ("product", "folded", "rescaled", "closed_form", "refined")
 # Multiply-adds of a kernel from which each evaluation takes about a second.
 _LARGE_KERNEL = 9 * 128 * 256
 
 
-@dataclasses.dataclass
-class Row:
-    """A line of a report: a layer, or layers that were bounded together."""
-
-    name: str
-    constant: float
-    guarantee: str
-    source: str
-    reason: str | None = None
-
-
-class Effort:
-    """How much work a method may put into a chain.
-
-    Args:
-        method: One of `METHODS` or `"auto"`.
-        time_limit: Seconds for all chains together.
-        progress: Called with `(step, steps, bound)` while refining.
-        quick: Whether to leave out what takes descent.
-    """
-
-    def __init__(self, method, time_limit, progress=None, quick=False):
-        self.quick = quick
-        self.method = method
-        self.deadline = time.monotonic() + time_limit
-        self.progress = progress
-
-    @property
-    def remaining(self):
-        return max(self.deadline - time.monotonic(), 0.0)
-
-    def allows(self, method, work=0):
-        """Whether a method is asked for, or affordable under `"auto"`."""
-        if self.method != "auto":
-            return METHODS.index(method) <= METHODS.index(self.method)
-        # Refinement takes hundreds of recursions.
-        return method != "refined" or work <= 3e7
+def split_into_chains(graph: Graph) -> list[list[Step]]:
+    """The steps in groups that follow one another without a branch."""
+    uses: dict[int, int] = {}
+    for value in graph.outputs:
+        uses[value] = uses.get(value, 0) + 1
+    for step in graph.steps:
+        for value in step.inputs:
+            uses[value] = uses.get(value, 0) + 1
+    open_chains: dict[int, list[Step]] = {}
+    order: list[list[Step]] = []
+    for step in graph.steps:
+        chain = None
+        if isinstance(step.pieces, list) and len(step.inputs) == 1:
+            (source,) = step.inputs
+            if uses[source] == 1:
+                chain = open_chains.pop(source, None)
+        if chain is None:
+            chain = []
+            order.append(chain)
+        chain.append(step)
+        if len(step.outputs) == 1:
+            open_chains[step.outputs[0]] = chain
+    # Only the first step of a chain takes values from outside of it, so the
+    # order of first steps is one in which chains can be bounded.
+    return order
 
 
-def rows_of(links, effort):
+def rows_of(links: list[Link], effort: Effort) -> list[Row]:
     """The rows of a chain, whose constants multiply to its bound.
 
     Args:
@@ -80,7 +72,8 @@ def rows_of(links, effort):
         return layer_rows(folded)
     if not effort.allows("rescaled"):
         return layer_rows(folded)
-    rows, position = [], 0
+    rows: list[Row] = []
+    position = 0
     while position < len(folded):
         run = run_at(folded, position)
         if len(run) > 1:
@@ -91,16 +84,18 @@ def rows_of(links, effort):
     return rows
 
 
-def layer_rows(links):
+def layer_rows(links: list[Link]) -> list[Row]:
     """One row per layer or folded group, each bounded on its own."""
-    rows, grouped = [], {}
+    rows: list[Row] = []
+    grouped: dict[str, list[Piece]] = {}
     for link in links:
         grouped.setdefault(link.name, []).append(link.piece)
     for name, pieces in grouped.items():
         constants = [piece.constant for piece in pieces]
-        exact = len([p for p in pieces if p.constant != 1]) <= 1 and all(
-            piece.guarantee == EXACT for piece in pieces
-        )
+        # Of two maps one may not be steep where the other is: relu behind
+        # [1, -1] is never active in both units.
+        active = [p for p in pieces if not isinstance(p, Identity)]
+        exact = len(active) <= 1 and all(p.guarantee == EXACT for p in active)
         infinite = any(math.isinf(constant) for constant in constants)
         guarantee = NONE if infinite else EXACT if exact else UPPER
         reasons = [piece.reason for piece in pieces if piece.reason]
@@ -118,7 +113,7 @@ def layer_rows(links):
     return rows
 
 
-def run_at(links, start):
+def run_at(links: list[Link], start: int) -> list[Link]:
     """The links from `start` on that scales of channels pass through.
 
     Linear pieces with channelwise pieces in between; it ends with a linear
@@ -144,7 +139,7 @@ def run_at(links, start):
     return links[start:end]
 
 
-def _joint_rows(run, effort):
+def _joint_rows(run: list[Link], effort: Effort) -> list[Row]:
     """The best of: one by one, rescaled, and dense stacks on their own."""
     options = []
     if not effort.quick:
@@ -169,7 +164,7 @@ def _joint_rows(run, effort):
     )
 
 
-def _rescaled_row(run, effort):
+def _rescaled_row(run: list[Link], effort: Effort) -> Row:
     linear = [x.piece for x in run if isinstance(x.piece, LinearPiece)]
     others = [x.piece.constant for x in run if x.piece not in linear]
     bound = rescaled_product(
@@ -187,7 +182,7 @@ def _rescaled_row(run, effort):
     )
 
 
-def _large(run):
+def _large(run: list[Link]) -> bool:
     """Whether each bound of a kernel takes long enough to save it."""
     return any(
         isinstance(link.piece, Kernel) and link.piece.array.size > _LARGE_KERNEL
@@ -195,7 +190,7 @@ def _large(run):
     )
 
 
-def _dense_start(run):
+def _dense_start(run: list[Link]) -> int:
     """Where the matrices with nothing but activations in between begin."""
     start = len(run)
     while start > 0:
@@ -210,7 +205,7 @@ def _dense_start(run):
     return start
 
 
-def _dense_row(run, effort):
+def _dense_row(run: list[Link], effort: Effort) -> Row:
     pieces = [_as_matrix(x.piece) for x in run[::2]]
     slopes = [_proper(x.piece) for x in run[1::2]]
     matrices = [piece.array for piece in pieces]
@@ -237,11 +232,11 @@ def _dense_row(run, effort):
     return Row(name, bound, UPPER, source)
 
 
-def _as_matrix(piece):
+def _as_matrix(piece: Matrix | Diagonal) -> Matrix:
     return piece.matrix() if isinstance(piece, Diagonal) else piece
 
 
-def _proper(slope):
+def _proper(slope: Slope) -> tuple[float, float]:
     """The interval of slopes, widened if it is a single number."""
     margin = 1e-9 * slope.constant + 1e-300
     if slope.high - slope.low < margin:
