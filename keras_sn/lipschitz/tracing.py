@@ -176,8 +176,7 @@ def _named_arguments(layer: Any, node: Any) -> dict[str, Any]:
     takes_mask = "mask" in parameters
     if takes_mask and any(carries_mask(tensor) for tensor in _tensors(node)):
         # What a layer before hands on without an argument in the graph.
-        named.setdefault("mask", "handed on by the layer before")
-        named["mask"] = named["mask"] or "handed on by the layer before"
+        named["mask"] = "handed on by the layer before"
     return named
 
 
@@ -190,8 +189,9 @@ def _in_order(
         `None` if it is called with anything besides.
     """
     if any(
-        value is not None and name != "training"
+        part is not None and name != "training"
         for name, value in arguments.items()
+        for part in tree.flatten(value)
     ):
         return None
     if arguments.get("training") is True or not node.arguments.args:
