@@ -39,14 +39,17 @@ def repetitions(
     Returns:
         List of factors, `None` if an open axis hides them.
     """
-    if all(shape == shapes[0] for shape in shapes):
+    # A constant among the inputs shows in the output alone.
+    known_output = [] if output_shape is None else [tuple(output_shape)]
+    ends = [*(tuple(shape) for shape in shapes), *known_output]
+    if all(shape == ends[0] for shape in ends):
         return [1.0] * len(shapes)
     if output_shape is None:
         return None
-    sizes = [shape[1:] for shape in [*shapes, output_shape]]
+    sizes = [shape[1:] for shape in ends]
     # One sample may be repeated for all of a batch.
-    if len({shape[0] for shape in shapes}) > 1:
-        sizes = [tuple(shape) for shape in [*shapes, output_shape]]
+    if len({shape[0] for shape in ends}) > 1:
+        sizes = ends
     known = [[n for n in size if n is not None] for size in sizes]
     if any(len(a) < len(b) for a, b in zip(known, sizes, strict=True)):
         return None

@@ -45,6 +45,7 @@ def _convolution(use: Use) -> list[Piece] | Piece:
         filters=kernel.shape[-1],
         kernel_size=kernel.shape[:-2],
         groups=channels // kernel.shape[-2],
+        kernel_initializer="zeros",
         **_settings(use),
     )
     return _with_kernel(layer, "kernel", kernel, use)
@@ -97,7 +98,6 @@ def _settings(use: Use) -> dict[str, Any]:
         "use_bias": False,
         # It is 32 bits that a constant is rounded to at least.
         "dtype": "float32",
-        "kernel_initializer": "zeros",
     }
 
 
