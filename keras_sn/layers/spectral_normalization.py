@@ -14,6 +14,7 @@ from keras_sn.layers.weight_override import call_with_weights
 from keras_sn.layers.weight_override import rematerializes
 from keras_sn.layers.weight_selection import select_maps
 from keras_sn.linear_maps.registry import check_norm
+from keras_sn.linear_maps.weights import unique_keys
 from keras_sn.norms.cold_start import cold_start
 from keras_sn.norms.power_iteration import normalization_factor
 from keras_sn.norms.power_iteration import power_iteration
@@ -181,9 +182,8 @@ class SpectralNormalization(keras.layers.Wrapper):
     @property
     def vectors_u(self):
         """Dict `{path of the weight: u}`."""
-        return {
-            m.path: u for m, u in zip(self._maps, self._vectors, strict=True)
-        }
+        keys = unique_keys(m.path for m in self._maps)
+        return dict(zip(keys, self._vectors, strict=True))
 
     def build(self, *args, **kwargs):
         self._build_wrapped(*args, **kwargs)
@@ -408,14 +408,21 @@ class SpectralNormalization(keras.layers.Wrapper):
             layer that holds these in place of its own computes the same as
             the wrapper.
         """
+        pairs = self.normalized_values()
+        keys = unique_keys(variable.path for variable, _ in pairs)
+        return {key: value for key, (_, value) in zip(keys, pairs, strict=True)}
+
+    def normalized_values(self):
+        """The same as a list of `(variable, tensor)`: paths may be equal."""
         self._check_built()
         factors = self._factors(training=False)
-        weights = {}
+        pairs = []
         for linear_map, factor in zip(self._maps, factors, strict=True):
-            value = linear_map.weights[0].value()
+            weight = linear_map.weights[0]
+            value = weight.value()
             scaled = ops.cast(value, factor.dtype) * factor
-            weights[linear_map.path] = ops.cast(scaled, value.dtype)
-        return weights
+            pairs.append((weight.variable, ops.cast(scaled, value.dtype)))
+        return pairs
 
     def refresh(self):
         """Computes `u` anew, after weights came from elsewhere.

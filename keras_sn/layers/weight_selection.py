@@ -3,6 +3,7 @@
 import keras
 
 from keras_sn.linear_maps import linear_maps
+from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.matrix import MatrixMap
 from keras_sn.linear_maps.weights import VariableWeight
 
@@ -27,11 +28,11 @@ def select_maps(layer, norm, weight_names):
         if not selected:
             raise ValueError(_nothing_found(layer))
         return selected
-    selected = {}
+    chosen: dict[int, LinearMap] = {}
     for name in weight_names:
         found = _named(layer, maps, name)
-        selected.update((m.path, m) for m in found)
-    return list(selected.values())
+        chosen.update((id(m.weights[0].variable), m) for m in found)
+    return list(chosen.values())
 
 
 def _is_default(layer, linear_map):

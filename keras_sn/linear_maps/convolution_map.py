@@ -1,6 +1,5 @@
 """ConvolutionMap and TransposedConvolutionMap: what those layers apply."""
 
-import numpy as np
 from keras import ops
 
 from keras_sn.fast_ops import reshaped
@@ -11,8 +10,9 @@ from keras_sn.linear_maps.symbol import Symbol
 class ConvolutionMap(SpatialMap):
     """A convolution in any number of dimensions, strided, dilated, grouped.
 
-    Stride is exact by polyphase decomposition, dilation leaves the norm as it
-    is, groups are blocks of their own. A depthwise convolution is one with
+    Stride is exact by polyphase decomposition, dilation by what it has in
+    common with the stride (alone it leaves the norm as it is), groups are
+    blocks of their own. A depthwise convolution is one with
     as many groups as channels.
 
     Args:
@@ -136,19 +136,17 @@ class ConvolutionMap(SpatialMap):
         shape = (self.num_frequencies, self.parts * taps, groups * channels)
         return self.demodulate(reshaped(spread, shape))
 
-    def tap_tensor(self, values=None):
+    def taps(self, values=None):
         (kernel,) = self.values() if values is None else values
-        return reshaped(kernel, self._tap_shape())
-
-    def symbol(self, values=None):
-        (kernel,) = self.values() if values is None else values
-        kernel = np.asarray(ops.convert_to_numpy(kernel), dtype="float64")
-        kernel = kernel.reshape(self._tap_shape())
-        return Symbol(self.geometry.polyphase(kernel))
-
-    def _tap_shape(self):
-        taps = self.geometry.num_taps
-        return (taps, self.channels, self.groups, self.filters)
+        return reshaped(
+            kernel,
+            (
+                self.geometry.num_taps,
+                self.channels,
+                self.groups,
+                self.filters,
+            ),
+        )
 
 
 class TransposedConvolutionMap(SpatialMap):
@@ -256,14 +254,8 @@ class TransposedConvolutionMap(SpatialMap):
     def block_rmatvec(self, probes, values=None):
         return self.adjoint.block_matvec(probes, values or self.values())
 
-    def block_tensor(self, values=None, grid=None):
-        blocks = self.adjoint.block_tensor(values or self.values(), grid)
-        return ops.transpose(blocks, (0, 2, 1))
+    def taps(self, values=None):
+        return self.adjoint.taps(values or self.values())
 
-    def symbol(self, values=None):
-        return self.adjoint.symbol(values or self.values()).adjoint()
-
-    def blocks(self, grid=None, values=None):
-        # The symbol of the transposed taps would give their conjugates.
-        blocks = self.adjoint.blocks(grid, values or self.values())
-        return np.conj(np.swapaxes(blocks, -1, -2))
+    def symbol(self, values=None) -> Symbol:
+        return super().symbol(values).adjoint()

@@ -9,8 +9,31 @@ import math
 
 import numpy as np
 
+from keras_sn.linear_maps.arrays import functions_of
 
-def half_grid(sizes):
+
+def grid_sizes(
+    kernel_size: tuple[int, ...], grid: int | tuple[int, ...]
+) -> tuple[int, ...]:
+    """Frequencies per axis, from one number for all axes or one for each.
+
+    An axis with a single tap needs a single frequency.
+
+    Example:
+
+    >>> from keras_sn.linear_maps.frequencies import grid_sizes
+    >>> grid_sizes((3, 1), 16)
+    (16, 1)
+    """
+    if isinstance(grid, int):
+        grid = (grid,) * len(kernel_size)
+    return tuple(
+        1 if taps == 1 else int(points)
+        for taps, points in zip(kernel_size, grid, strict=True)
+    )
+
+
+def half_grid(sizes: tuple[int, ...]) -> np.ndarray:
     """One frequency out of each conjugate pair of a grid.
 
     The symbol of a real kernel at `-w` is the conjugate of that at `w`, so
@@ -30,17 +53,16 @@ def half_grid(sizes):
     >>> len(half_grid((8, 8)))
     34
     """
-    sizes = np.asarray(sizes, dtype="int64")
     if len(sizes) == 0:
         return np.zeros((1, 0), dtype="int64")
     axes = np.meshgrid(*[np.arange(n) for n in sizes], indexing="ij")
     points = np.stack([axis.ravel() for axis in axes], axis=-1)
-    opposite = (-points) % sizes
+    opposite = (-points) % np.asarray(sizes)
     strides = np.cumprod(np.append(1, sizes[:0:-1]))[::-1]
     return points[points @ strides <= opposite @ strides]
 
 
-def excess(kernel_size, grid):
+def excess(kernel_size: tuple[int, ...], grid: tuple[int, ...]) -> float:
     """How far the supremum of a symbol can lie above its maximum on a grid.
 
     For unit vectors `u`, `v` the centred `u* K^(w) v` is a trigonometric
@@ -78,7 +100,9 @@ _SMALL_KERNEL = 2**15
 _FEW_FREQUENCIES = 2048
 
 
-def training_grid(kernel_size, weights):
+def training_grid(
+    kernel_size: tuple[int, ...], weights: int
+) -> tuple[int, ...]:
     """Frequencies per axis of the probes of a warm power iteration.
 
     The maximum over the grid misses part of the supremum. Of random kernels
@@ -116,16 +140,18 @@ class TapGeometry:
 
     Args:
         kernel_size: Taps per axis.
-        strides: Stride per axis.
+        strides: Stride per axis, of a kernel without dilation.
 
     Attributes:
+        kernel_size: Taps per axis.
         phases: Number of phases per axis, of those that a tap touches.
         polyphase_size: Taps per axis of the stride 1 kernel.
         tap_phases: For each tap, in the order of the kernel, its phase.
         tap_distances: For each tap, its distance, `(taps, axes)`.
     """
 
-    def __init__(self, kernel_size, strides):
+    def __init__(self, kernel_size: tuple[int, ...], strides: tuple[int, ...]):
+        self.kernel_size = tuple(kernel_size)
         self.phases = tuple(
             min(k, s) for k, s in zip(kernel_size, strides, strict=True)
         )
@@ -143,14 +169,14 @@ class TapGeometry:
         )
 
     @property
-    def num_taps(self):
+    def num_taps(self) -> int:
         return len(self.tap_phases)
 
     @property
-    def num_phases(self):
+    def num_phases(self) -> int:
         return math.prod(self.phases)
 
-    def modulation(self, grid):
+    def modulation(self, grid: tuple[int, ...]) -> np.ndarray:
         """What spreads the phases of a probe over the taps, as real matrices.
 
         Args:
@@ -172,29 +198,39 @@ class TapGeometry:
         """The stride 1 kernel of the polyphase components, by groups.
 
         Args:
-            kernel: Array `(taps, inputs, groups, outputs)`.
+            kernel: Array or tensor `(taps, inputs, groups, outputs)`.
 
         Returns:
-            Array `(groups, *polyphase_size, phases * inputs, outputs)`.
+            `(groups, *polyphase_size, phases * inputs, outputs)`.
         """
-        _, inputs, groups, outputs = kernel.shape
-        positions = np.zeros(len(kernel), dtype="int64")
-        if self.polyphase_size:
-            positions = np.ravel_multi_index(
-                tuple(self.tap_distances.T), self.polyphase_size
+        functions = functions_of(kernel)
+        _, *channels = kernel.shape
+        # Zeros fill the kernel up: each axis is then distances by phases.
+        missing = [
+            (0, n * s - k)
+            for k, n, s in zip(
+                self.kernel_size,
+                self.polyphase_size,
+                self.phases,
+                strict=True,
             )
-        result = np.zeros(
-            (
-                math.prod(self.polyphase_size),
-                self.num_phases,
-                inputs,
-                groups,
-                outputs,
-            ),
-            dtype=kernel.dtype,
+        ]
+        kernel = functions.reshape(kernel, (*self.kernel_size, *channels))
+        if any(zeros for _, zeros in missing):
+            kernel = functions.pad(kernel, [*missing, (0, 0), (0, 0), (0, 0)])
+        axes = len(self.kernel_size)
+        split = [
+            n
+            for pair in zip(self.polyphase_size, self.phases, strict=True)
+            for n in pair
+        ]
+        kernel = functions.reshape(kernel, (*split, *channels))
+        distances, phases = range(0, 2 * axes, 2), range(1, 2 * axes, 2)
+        inputs, groups, outputs = range(2 * axes, 2 * axes + 3)
+        kernel = functions.transpose(
+            kernel, (groups, *distances, *phases, inputs, outputs)
         )
-        result[positions, self.tap_phases] = kernel
-        result = result.transpose(3, 0, 1, 2, 4)
-        return result.reshape(
-            (groups, *self.polyphase_size, self.num_phases * inputs, outputs)
+        shape = (self.num_phases * channels[0], channels[2])
+        return functions.reshape(
+            kernel, (channels[1], *self.polyphase_size, *shape)
         )

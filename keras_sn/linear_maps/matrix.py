@@ -1,12 +1,14 @@
 """MatrixMap: a weight whose blocks are real matrices, read off by a reshape."""
 
-import numpy as np
 from keras import ops
 
 from keras_sn.fast_ops import adjoint_product
 from keras_sn.fast_ops import reshaped
+from keras_sn.linear_maps.arrays import functions_of
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.base import size
+from keras_sn.linear_maps.symbol import Symbol
+from keras_sn.linear_maps.weights import Weight
 
 
 class MatrixMap(LinearMap):
@@ -23,9 +25,13 @@ class MatrixMap(LinearMap):
         columns: Size of the output side of a block.
         split: Shape that separates the axes to permute. `None`: the weight's.
         permutation: Order of those axes. `None`: unchanged.
+        channel_axis: Where the only block acts on one axis of the input, at
+            each position alike, and puts its output there: that axis, batch
+            axis first. `None`: nothing is said of where it acts.
 
     Example:
 
+    >>> import numpy as np
     >>> from keras_sn.linear_maps import ArrayWeight, MatrixMap
     >>> table = np.arange(6.0).reshape(2, 3)
     >>> matrix = MatrixMap(ArrayWeight(table))
@@ -34,7 +40,13 @@ class MatrixMap(LinearMap):
     """
 
     def __init__(
-        self, weight, blocks=1, columns=None, split=None, permutation=None
+        self,
+        weight: Weight,
+        blocks: int = 1,
+        columns: int | None = None,
+        split: tuple[int, ...] | None = None,
+        permutation: tuple[int, ...] | None = None,
+        channel_axis: int | None = None,
     ):
         super().__init__([weight])
         columns = weight.shape[-1] if columns is None else columns
@@ -42,12 +54,16 @@ class MatrixMap(LinearMap):
         self.block_shape = (blocks, rows, columns)
         self.split = split
         self.permutation = permutation
+        self.channel_axis = channel_axis
         self.probe_shape = (blocks, columns)
         self.domain_shape = (rows,) if blocks == 1 else (blocks, rows)
         self.codomain_shape = (columns,) if blocks == 1 else (blocks, columns)
 
-    def block_tensor(self, values=None, grid=None):
-        del grid
+    def symbol(self, values=None) -> Symbol:
+        return Symbol(self._stack(values))
+
+    def _stack(self, values):
+        """The blocks, `(blocks, rows, columns)`, array or tensor."""
         return reshaped(self._permuted(values), self.block_shape)
 
     def _permuted(self, values):
@@ -56,52 +72,43 @@ class MatrixMap(LinearMap):
             return weight
         if self.split is not None:
             weight = reshaped(weight, self.split)
-        return ops.transpose(weight, self.permutation)
+        return functions_of(weight).transpose(weight, self.permutation)
 
     def _matrix(self, values):
         """The only block, `(rows, columns)`.
 
-        Indexing `block_tensor` instead would cost a copy of the gradient.
+        Indexing `_stack` instead would cost a copy of the gradient.
         """
         return reshaped(self._permuted(values), self.block_shape[1:])
 
     def matvec(self, inputs, values=None):
         blocks, rows, _ = self.block_shape
         inputs = ops.reshape(inputs, (-1, blocks, rows))
-        outputs = ops.einsum("nbr,brc->nbc", inputs, self.block_tensor(values))
+        outputs = ops.einsum("nbr,brc->nbc", inputs, self._stack(values))
         return ops.reshape(outputs, (-1, *self.codomain_shape))
 
     def rmatvec(self, outputs, values=None):
         blocks, _, columns = self.block_shape
         outputs = ops.reshape(outputs, (-1, blocks, columns))
-        inputs = ops.einsum("nbc,brc->nbr", outputs, self.block_tensor(values))
+        inputs = ops.einsum("nbc,brc->nbr", outputs, self._stack(values))
         return ops.reshape(inputs, (-1, *self.domain_shape))
 
     def block_matvec(self, probes, values=None):
         if self.num_blocks == 1:
             return probes @ self._matrix(values)
-        return (probes[:, None, :] @ self.block_tensor(values))[:, 0]
+        return (probes[:, None, :] @ self._stack(values))[:, 0]
 
     def block_rmatvec(self, probes, values=None):
         # The vector on the right, so that no backend transposes the weight.
         if self.num_blocks == 1:
             return adjoint_product(probes, self._matrix(values))
-        return (self.block_tensor(values) @ probes[:, :, None])[..., 0]
-
-    def blocks(self, grid=None, values=None):
-        del grid
-        (weight,) = self.values() if values is None else values
-        array = np.asarray(ops.convert_to_numpy(weight), dtype="float64")
-        if self.permutation is not None:
-            array = array.reshape(self.split or array.shape)
-            array = array.transpose(self.permutation)
-        return array.reshape(self.block_shape)
+        return (self._stack(values) @ probes[:, :, None])[..., 0]
 
     def gram(self, values=None, largest=None):
         _, rows, columns = self.block_shape
         if largest is not None and min(rows, columns) > largest:
             return None
-        blocks = self.block_tensor(values)
+        blocks = self._stack(values)
         transposed = ops.transpose(blocks, (0, 2, 1))
         if rows < columns:
             return blocks @ transposed

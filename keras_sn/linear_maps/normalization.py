@@ -4,9 +4,15 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_sn.fast_ops import reshaped
+from keras_sn.linear_maps.arrays import EPS
+from keras_sn.linear_maps.arrays import TINY
+from keras_sn.linear_maps.arrays import functions_of
 from keras_sn.linear_maps.matrix import MatrixMap
 from keras_sn.linear_maps.registry import register_linear_map
 from keras_sn.linear_maps.weights import AppliedWeight
+from keras_sn.linear_maps.weights import ArrayWeight
+from keras_sn.linear_maps.weights import Weight
 
 
 class BatchNormalizationMap(MatrixMap):
@@ -31,44 +37,47 @@ class BatchNormalizationMap(MatrixMap):
     [0.5, 2.0]
     """
 
-    def __init__(self, gamma, variance, epsilon, axis=-1):
+    def __init__(
+        self, gamma: Weight, variance: Weight, epsilon: float, axis: int = -1
+    ):
         super().__init__(gamma, blocks=gamma.shape[0], columns=1)
         self.weights = (gamma, variance)
         self.epsilon = epsilon
         self.axis = axis
         self.domain_shape = self.codomain_shape = tuple(gamma.shape)
 
-    def block_tensor(self, values=None, grid=None):
-        del grid
+    def diagonal(self, values=None):
+        """The number of each channel, array or tensor."""
         gamma, variance = self.values() if values is None else values
-        diagonal = gamma / ops.sqrt(variance + self.epsilon)
-        return ops.reshape(diagonal, self.block_shape)
+        # An infinity is an answer, no reason for a warning.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return gamma / functions_of(variance).sqrt(variance + self.epsilon)
+
+    def _stack(self, values):
+        return reshaped(self.diagonal(values), self.block_shape)
+
+    def rounding(self, values: tuple[np.ndarray, ...]) -> float:
+        largest = np.abs(self.diagonal(values)).max(initial=0.0)
+        return float(8 * EPS * largest + TINY)
 
     def matvec(self, inputs, values=None):
         shape = [1] * len(inputs.shape)
         shape[self.axis] = -1
-        return inputs * ops.reshape(self.block_tensor(values), shape)
+        return inputs * ops.reshape(self.diagonal(values), shape)
 
     def rmatvec(self, outputs, values=None):
         return self.matvec(outputs, values)
 
-    def blocks(self, grid=None, values=None):
-        del grid
-        gamma, variance = (
-            np.asarray(ops.convert_to_numpy(value), dtype="float64")
-            for value in (self.values() if values is None else values)
-        )
-        diagonal = gamma / np.sqrt(variance + self.epsilon)
-        return diagonal.reshape(self.block_shape)
-
 
 @register_linear_map(keras.layers.BatchNormalization)
 def batch_normalization(layer, norm):
-    """`gamma` as a diagonal; nothing where the layer has no scale."""
-    if not layer.scale:
-        return []
-    gamma = AppliedWeight(layer, "gamma")
+    """`gamma` as a diagonal; where there is none, a map of fixed ones."""
+    variance = AppliedWeight(layer, "moving_variance")
+    gamma: Weight
+    if layer.scale:
+        gamma = AppliedWeight(layer, "gamma")
+    else:
+        gamma = ArrayWeight(np.ones(variance.shape, "float32"), layer.path)
     if norm == "kernel":
         return [MatrixMap(gamma, blocks=gamma.shape[0], columns=1)]
-    variance = AppliedWeight(layer, "moving_variance")
     return [BatchNormalizationMap(gamma, variance, layer.epsilon, layer.axis)]

@@ -4,8 +4,10 @@ import numpy as np
 from keras import ops
 
 from keras_sn.fast_ops import reshaped
+from keras_sn.linear_maps.arrays import EPS
+from keras_sn.linear_maps.arrays import TINY
+from keras_sn.linear_maps.arrays import functions_of
 from keras_sn.linear_maps.spatial import SpatialMap
-from keras_sn.linear_maps.symbol import Symbol
 
 
 class SeparableConvolutionMap(SpatialMap):
@@ -114,26 +116,22 @@ class SeparableConvolutionMap(SpatialMap):
         outputs = ops.sum(spread * depthwise, axis=1)
         return reshaped(outputs, (-1, self.channels * self.multiplier))
 
-    def tap_tensor(self, values=None):
+    def taps(self, values=None):
         pointwise, depthwise = self._kernels(values)
-        pointwise = reshaped(
-            pointwise, (1, self.channels, self.multiplier, self.filters)
-        )
-        kernel = ops.sum(depthwise[..., None] * pointwise, axis=2)
-        return kernel[:, :, None, :]
-
-    def symbol(self, values=None):
-        pointwise, depthwise = (
-            np.asarray(ops.convert_to_numpy(value), dtype="float64")
-            for value in (self.values() if values is None else values)
-        )
+        # A product of matrices for each channel.
         shape = (self.channels, self.multiplier, self.filters)
-        pointwise = pointwise.reshape(shape)
-        depthwise = depthwise.reshape(-1, self.channels, self.multiplier)
-        kernel = np.einsum("tcm,cmo->tco", depthwise, pointwise, optimize=True)
-        largest = np.einsum(
-            "tcm,cmo->tco", np.abs(depthwise), np.abs(pointwise), optimize=True
+        functions = functions_of(pointwise)
+        kernel = functions.matmul(
+            functions.transpose(depthwise, (1, 0, 2)),
+            functions.reshape(pointwise, shape),
         )
-        rounding = 2 * (self.multiplier + 2) * float(np.finfo("float64").eps)
-        error = rounding * float(np.linalg.norm(largest, axis=(1, 2)).sum())
-        return Symbol(self.geometry.polyphase(kernel[:, :, None, :]), error)
+        return functions.transpose(kernel, (1, 0, 2))[:, :, None, :]
+
+    def rounding(self, values: tuple[np.ndarray, ...]) -> float:
+        # An entry is a sum of `multiplier` products.
+        sizes = self.taps(tuple(map(np.abs, values)))
+        relative = 2 * (self.multiplier + 2) * EPS
+        norms = np.linalg.norm(sizes, axis=(1, 3)).sum()
+        # Products that leave the range of float64 lose at most this much.
+        absolute = (self.multiplier + 1) * sizes.size * TINY
+        return float(relative * norms + absolute)

@@ -10,9 +10,9 @@ from keras_sn.fast_ops import Constant
 from keras_sn.fast_ops import reshaped
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.frequencies import TapGeometry
-from keras_sn.linear_maps.frequencies import excess
 from keras_sn.linear_maps.frequencies import half_grid
 from keras_sn.linear_maps.frequencies import training_grid
+from keras_sn.linear_maps.symbol import Symbol
 
 
 class SpatialMap(LinearMap):
@@ -44,64 +44,34 @@ class SpatialMap(LinearMap):
         self.groups = groups
         self.channels = channels
         self.spatial_size = None
-        self.geometry = TapGeometry(window.kernel_size, window.strides)
+        self.geometry = TapGeometry(
+            window.kernel_size, window.undilated_strides
+        )
+        self.kernel_size = self.geometry.polyphase_size
         self.probe_grid = training_grid(
-            self.geometry.polyphase_size,
-            math.prod(self.weights[-1].shape),
+            self.kernel_size, math.prod(self.weights[-1].shape)
         )
         self.num_frequencies = len(half_grid(self.probe_grid))
-        self.parts = self.multiplicity()
+        self.parts = 1 if self.num_frequencies == 1 else 2
         modulation = self.geometry.modulation(self.probe_grid)
         self._modulation = Constant(modulation)
         self._demodulation = Constant(np.swapaxes(modulation, 1, 2))
+
+    @property
+    def channel_axis(self) -> int:
+        """The axis of the channels in a batch."""
+        return 1 if self.data_format == "channels_first" else -1
 
     def set_shapes(self):
         """Sets the shapes of domain and codomain for `spatial_size`."""
         raise NotImplementedError
 
-    def tap_tensor(self, values=None):
-        """The kernel as a tensor `(taps, channels, groups, filters)`."""
+    def taps(self, values=None):
+        """The kernel `(taps, channels, groups, filters)`, array or tensor."""
         raise NotImplementedError
 
-    def symbol(self, values=None):
-        raise NotImplementedError
-
-    def block_tensor(self, values=None, grid=None):
-        kernel = self.tap_tensor(values)
-        taps, channels, groups, filters = kernel.shape
-        phases = self.geometry.num_phases
-        kernel = reshaped(kernel, (taps, -1))
-        if self.multiplicity(grid) == 1:
-            # One frequency: every tap has a phase of its own.
-            blocks = reshaped(kernel, (-1, groups, filters))
-            return ops.transpose(blocks, (1, 0, 2))
-        modulation = self.geometry.modulation(self._grid(grid))
-        frequencies = len(modulation)
-        modulation = modulation.reshape(frequencies, 2, taps, 2 * phases)
-        modulation = ops.convert_to_tensor(
-            modulation.transpose(0, 1, 3, 2), kernel.dtype
-        )
-        blocks = reshaped(
-            ops.matmul(modulation, kernel),
-            (frequencies, 2, 2 * phases * channels, groups, filters),
-        )
-        blocks = ops.transpose(blocks, (0, 3, 2, 1, 4))
-        return reshaped(blocks, (-1, 2 * phases * channels, 2 * filters))
-
-    def multiplicity(self, grid=None):
-        return 1 if max(self._grid(grid), default=1) == 1 else 2
-
-    def _grid(self, grid):
-        """Frequencies per axis, from one number, one per axis, or `None`."""
-        if grid is None:
-            return self.probe_grid
-        if np.ndim(grid) == 0:
-            grid = (grid,) * len(self.probe_grid)
-        sizes = self.geometry.polyphase_size
-        return tuple(
-            1 if taps == 1 else int(size)
-            for taps, size in zip(sizes, grid, strict=True)
-        )
+    def symbol(self, values=None) -> Symbol:
+        return Symbol(self.geometry.polyphase(self.taps(values)))
 
     def at_size(self, spatial_size):
         """The same map on inputs of one spatial size.
@@ -178,9 +148,3 @@ class SpatialMap(LinearMap):
             spread = reshaped(spread, (frequencies, rows, groups, channels))
             spread = ops.transpose(spread, (0, 2, 1, 3))
         return reshaped(spread, (frequencies * groups, rows * channels))
-
-    def blocks(self, grid=None, values=None):
-        return self.symbol(values).sample(self._grid(grid))
-
-    def excess(self, grid=None):
-        return excess(self.geometry.polyphase_size, self._grid(grid))

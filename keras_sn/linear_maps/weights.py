@@ -1,10 +1,36 @@
 """The weight a layer applies: its path, its value, and how to scale it."""
 
+import abc
+from collections.abc import Iterable
+
 import keras
 from keras import ops
 
+from keras_sn.keras_access import own_weights
 
-class VariableWeight:
+
+class Weight(abc.ABC):
+    """What a `LinearMap` knows of a weight.
+
+    Attributes:
+        path: Name for messages; several weights may have the same.
+        shape: Its shape.
+        layer: The layer it was found in, or `None`.
+        variable: The variable it is known by, or `None` for what is none and
+            can't be scaled.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    layer: keras.layers.Layer | None = None
+    variable: keras.Variable | None = None
+
+    @abc.abstractmethod
+    def value(self):
+        """The tensor that is applied, differentiable where it can be."""
+
+
+class VariableWeight(Weight):
     """A variable of a layer, taken by itself rather than by an attribute.
 
     Args:
@@ -12,22 +38,24 @@ class VariableWeight:
         variable: The `keras.Variable`.
     """
 
-    def __init__(self, layer, variable):
-        self.layer = layer
-        self.variable = variable
+    def __init__(self, layer: keras.layers.Layer, variable: keras.Variable):
+        self.layer: keras.layers.Layer = layer
+        self.variable: keras.Variable = variable
 
     @property
-    def path(self):
+    def path(self) -> str:  # type: ignore[override]
+        # Paths change: a layer may become part of a model.
         return self.variable.path
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
         return tuple(self.variable.shape)
 
     def value(self):
         return self.variable.value
 
-    def scalable_variables(self):
+    def scalable_variables(self) -> list[keras.Variable]:
+        """The variables to scale by `c` to apply `c` times the weight."""
         return [self.variable]
 
 
@@ -44,23 +72,29 @@ class AppliedWeight(VariableWeight):
         name: Name of the variable, if it differs from the attribute.
     """
 
-    def __init__(self, layer, attribute, name=None):
+    def __init__(
+        self,
+        layer: keras.layers.Layer,
+        attribute: str,
+        name: str | None = None,
+    ):
         super().__init__(layer, _own_variable(layer, name or attribute))
         self.attribute = attribute
 
     @property
-    def lora_enabled(self):
+    def lora_enabled(self) -> bool:
         return bool(getattr(self.layer, "lora_enabled", False))
 
     def value(self):
         """The tensor the layer applies, differentiable in its variables."""
         self.check_not_quantized()
-        if self.lora_enabled:
-            return ops.convert_to_tensor(getattr(self.layer, self.attribute))
-        return self.variable.value
+        applied = getattr(self.layer, self.attribute, self.variable)
+        if applied is self.variable:
+            return self.variable.value
+        # Computed, with LoRA or by a property of a subclass.
+        return ops.convert_to_tensor(applied)
 
-    def scalable_variables(self):
-        """The variables to scale by `c` to apply `c` times the weight."""
+    def scalable_variables(self) -> list[keras.Variable]:
         if not self.lora_enabled:
             return [self.variable]
         factor = next(
@@ -70,7 +104,7 @@ class AppliedWeight(VariableWeight):
         )
         return [self.variable, factor]
 
-    def check_not_quantized(self):
+    def check_not_quantized(self) -> None:
         """Raises `ValueError` if the layer was quantized."""
         mode = self.layer.quantization_mode
         if mode is not None:
@@ -83,7 +117,7 @@ class AppliedWeight(VariableWeight):
             )
 
 
-class ArrayWeight:
+class ArrayWeight(Weight):
     """A weight that is just an array, with no layer around it.
 
     Args:
@@ -91,7 +125,7 @@ class ArrayWeight:
         path: Name to use in messages.
     """
 
-    def __init__(self, array, path="array"):
+    def __init__(self, array, path: str = "array"):
         self._array = array
         self.path = path
         self.shape = tuple(array.shape)
@@ -100,12 +134,32 @@ class ArrayWeight:
         return ops.convert_to_tensor(self._array)
 
 
+def unique_keys(paths: Iterable[str]) -> list[str]:
+    """Paths as the keys of a dict: variables may share a path.
+
+    The first variable of a path keeps it, the second gets it with `#2`
+    behind, the third with `#3`.
+
+    Example:
+
+    >>> from keras_sn.linear_maps.weights import unique_keys
+    >>> unique_keys(["fc/kernel", "out/kernel", "fc/kernel"])
+    ['fc/kernel', 'out/kernel', 'fc/kernel#2']
+    """
+    seen: dict[str, int] = {}
+    keys = []
+    for path in paths:
+        seen[path] = seen.get(path, 0) + 1
+        keys.append(path if seen[path] == 1 else f"{path}#{seen[path]}")
+    return keys
+
+
 def _own_variable(layer, name):
     value = getattr(layer, name, None)
     if isinstance(value, keras.Variable):
         return value
     # An attribute such as `kernel` is a computed tensor while LoRA is on.
-    for variable in layer.weights:
+    for variable in own_weights(layer):
         if variable.name == name:
             return variable
     raise ValueError(

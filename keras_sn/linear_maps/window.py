@@ -1,6 +1,7 @@
 """Window: how a convolution slides over its input, and the adjoint of that."""
 
 import dataclasses
+import math
 
 from keras import ops
 
@@ -31,6 +32,25 @@ class Window:
         return tuple(
             (k - 1) * d + 1
             for k, d in zip(self.kernel_size, self.dilation, strict=True)
+        )
+
+    @property
+    def undilated_strides(self) -> tuple[int, ...]:
+        """Strides of a convolution without dilation that has the same norm.
+
+        Output `n` sees the inputs `n stride + i dilation`. A divisor that
+        both have in common can be left out: no other inputs are seen. Then
+        tap `i` is in the phase `i dilation` modulo the stride, and the taps
+        of a phase are `dilation` apart in it: that splits each phase into
+        residue classes, in each of which the taps are neighbours. Phases in
+        another order, and each moved by a distance of its own, change no
+        norm over all input sizes.
+        """
+        return tuple(
+            stride // math.gcd(stride, dilation)
+            for stride, dilation in zip(
+                self.strides, self.dilation, strict=True
+            )
         )
 
     def output_size(self, size):

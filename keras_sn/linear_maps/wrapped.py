@@ -1,18 +1,28 @@
 """The layer inside of a normalizing wrapper, and the weights it applies.
 
 A wrapper that says `normalizes_itself` calls its `layer` with other weights
-than the layer has; `normalized_weights()` gives them.
+than the layer has; `normalized_values()` gives them.
 """
 
 from typing import Any
 
+import keras
 
-def is_normalizing(layer: Any) -> bool:
+from keras_sn.linear_maps.weights import Weight
+
+# Tensors in place of variables, by the identity of the variable. (Paths are
+# no keys: two variables may have the same.)
+Overrides = dict[int, Any]
+
+
+def is_normalizing(layer: object) -> bool:
     """Whether a layer is such a wrapper."""
     return bool(getattr(layer, "normalizes_itself", False))
 
 
-def unwrap(layer: Any, overrides: dict | None = None) -> tuple[Any, dict]:
+def unwrap(
+    layer: Any, overrides: Overrides | None = None
+) -> tuple[keras.layers.Layer, Overrides]:
     """The layer inside of normalizing wrappers, and the weights they replace.
 
     Args:
@@ -20,10 +30,18 @@ def unwrap(layer: Any, overrides: dict | None = None) -> tuple[Any, dict]:
         overrides: Weights that are replaced already.
 
     Returns:
-        `(layer, overrides)`, the overrides a dict `{weight path: tensor}`.
+        `(layer, overrides)`, the overrides a dict `{id(variable): tensor}`.
     """
     overrides = overrides or {}
     while is_normalizing(layer) and layer.built:
-        overrides = {**overrides, **layer.normalized_weights()}
+        replaced = {id(v): value for v, value in layer.normalized_values()}
+        overrides = {**overrides, **replaced}
         layer = layer.layer
     return layer, overrides
+
+
+def applied_value(weight: Weight, overrides: Overrides) -> Any:
+    """The tensor that is applied as a weight."""
+    if id(weight.variable) in overrides:
+        return overrides[id(weight.variable)]
+    return weight.value()

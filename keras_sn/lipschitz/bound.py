@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_sn.linear_maps.wrapped import Overrides
 from keras_sn.lipschitz.graph import Graph
 from keras_sn.lipschitz.graph import Step
 from keras_sn.lipschitz.graph import first_unbounded
@@ -125,14 +126,21 @@ def check_method(method: str) -> None:
 
 
 def constant_of(
-    layer: keras.layers.Layer, shape: Shape | None
+    layer: keras.layers.Layer,
+    shape: Shape | None,
+    overrides: Overrides | None = None,
 ) -> tuple[float, str | None]:
     """The constant of a layer or model inside of a layer.
+
+    Args:
+        layer: The layer inside.
+        shape: Shape of its input, or `None`.
+        overrides: Weights that a wrapper around both replaces, see `Call`.
 
     Returns:
         `(constant, reason)`, the reason `None` unless it is `inf`.
     """
-    graph = trace(layer, constant_of, shape)
+    graph = trace(layer, constant_of, shape, overrides)
     squares, _ = bound_graph(graph, Effort("folded", 0.0))
     unbounded = first_unbounded(graph)
     return largest_root(squares), unbounded[1] if unbounded else None

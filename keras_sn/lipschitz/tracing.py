@@ -13,6 +13,7 @@ from keras_sn.keras_access import carries_mask
 from keras_sn.keras_access import inputs_in_order
 from keras_sn.keras_access import is_graph
 from keras_sn.keras_access import nodes
+from keras_sn.linear_maps.wrapped import Overrides
 from keras_sn.linear_maps.wrapped import unwrap
 from keras_sn.lipschitz.graph import Graph
 from keras_sn.lipschitz.graph import Step
@@ -30,6 +31,7 @@ def trace(
     model: keras.layers.Layer,
     constant_of: ConstantOf,
     shape: Shape | None = None,
+    overrides: Overrides | None = None,
 ) -> Graph:
     """The graph of a built model or layer.
 
@@ -37,6 +39,7 @@ def trace(
         model: Functional or Sequential model, or any built layer.
         constant_of: Passed to the rules, see `Call`.
         shape: Shape of the input of a layer, where it does not know it.
+        overrides: Weights that a wrapper around the model replaces.
 
     Returns:
         The `Graph`.
@@ -45,7 +48,7 @@ def trace(
         ValueError: If the model is not built.
     """
     walk = _Walk(constant_of)
-    layer, overrides = unwrap(model, {})
+    layer, overrides = unwrap(model, overrides)
     if is_graph(layer):
         _check_built(layer)
         inputs = [walk.new_value() for _ in layer.inputs]
@@ -110,7 +113,7 @@ class _Walk:
         self,
         model: keras.Model,
         inputs: list[int],
-        overrides: dict,
+        overrides: Overrides,
         prefix: str,
     ) -> list[int]:
         """Adds the steps of a model, returns the numbers of its outputs."""
@@ -129,7 +132,7 @@ class _Walk:
         node: Any,
         operation: keras.Operation,
         values: dict[int, int],
-        overrides: dict,
+        overrides: Overrides,
         prefix: str,
     ) -> list[int]:
         """Adds one use of an operation, returns the numbers of its outputs."""
@@ -205,7 +208,7 @@ def _in_order(
 
 
 def _runner(
-    operation: keras.Operation, node: Any, overrides: dict
+    operation: keras.Operation, node: Any, overrides: Overrides
 ) -> Callable[[list], list]:
     """The function that runs one use of an operation on tensors."""
 
@@ -226,15 +229,15 @@ def _runner(
 
 
 def _replaced_weights(
-    operation: Any, overrides: dict
+    operation: Any, overrides: Overrides
 ) -> contextlib.AbstractContextManager:
     """Context in which a layer has the weights of the wrapper around it."""
     variables = getattr(operation, "variables", [])
     mapping = [
-        (variable, overrides.get(variable.path, variable.value))
+        (variable, overrides.get(id(variable), variable.value))
         for variable in variables
     ]
-    if not any(variable.path in overrides for variable in variables):
+    if not any(id(variable) in overrides for variable in variables):
         return contextlib.nullcontext()
     return keras.StatelessScope(mapping)
 

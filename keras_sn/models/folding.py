@@ -7,7 +7,7 @@ from keras_sn.keras_access import own_weights
 from keras_sn.keras_access import sublayers
 from keras_sn.layers.spectral_normalization import SpectralNormalization
 from keras_sn.linear_maps.matrix import MatrixMap
-from keras_sn.linear_maps.registry import linear_maps
+from keras_sn.linear_maps.registry import maps_of
 from keras_sn.linear_maps.registry import walk
 from keras_sn.linear_maps.weights import VariableWeight
 from keras_sn.models.graph_copy import copy_graph
@@ -111,11 +111,8 @@ def _bake(layer, twin, certified):
     for wrapper in wrappers:
         dropped.extend(_lora_variables(wrapper.layer))
         values.update(_merged_lora(wrapper.layer))
-        normalized = wrapper.normalized_weights()
-        for variable in wrapper.layer.weights:
-            if variable.path in normalized:
-                value = ops.convert_to_numpy(normalized[variable.path])
-                values[id(variable)] = value
+        for variable, value in wrapper.normalized_values():
+            values[id(variable)] = ops.convert_to_numpy(value)
     copy_weights(layer, twin, dropped=dropped, values=values)
     if certified:
         for wrapper, variable, linear_map in normalized_copies(layer, twin):
@@ -128,17 +125,19 @@ def normalized_copies(layer, twin):
     dropped = [u for w in wrappers for u in w.vectors_u.values()]
     dropped += [v for w in wrappers for v in _lora_variables(w.layer)]
     positions = {
-        v.path: i for i, v in enumerate(without(layer.weights, dropped))
+        id(v): i for i, v in enumerate(without(layer.weights, dropped))
     }
     for wrapper in wrappers:
-        maps = {m.path: m for m in linear_maps(twin, wrapper.norm).values()}
-        for path in wrapper.vectors_u:
-            variable = twin.weights[positions[path]]
+        maps = {
+            id(m.weights[0].variable): m for m in maps_of(twin, wrapper.norm)
+        }
+        for normalized, _ in wrapper.normalized_values():
+            variable = twin.weights[positions[id(normalized)]]
             # A weight that was chosen by name has no map in the registry.
             yield (
                 wrapper,
                 variable,
-                maps.get(variable.path)
+                maps.get(id(variable))
                 or MatrixMap(VariableWeight(twin, variable)),
             )
 

@@ -3,6 +3,9 @@
 import dataclasses
 import math
 
+from keras_sn.norms.proofs import scaled_down
+from keras_sn.norms.proofs import scaled_up
+
 
 @dataclasses.dataclass(frozen=True)
 class NormBounds:
@@ -26,7 +29,7 @@ class NormBounds:
     upper: float = math.inf
 
     @property
-    def gap(self):
+    def gap(self) -> float:
         """`(upper - lower) / upper`, zero for an exact norm."""
         if self.upper == self.lower:
             return 0.0
@@ -34,6 +37,8 @@ class NormBounds:
             return 1.0
         return (self.upper - self.lower) / self.upper
 
-    def scaled(self, factor):
-        """The bracket of the map multiplied by a positive number."""
-        return NormBounds(self.lower * factor, self.upper * factor)
+    def scaled(self, power: float) -> "NormBounds":
+        """The bracket of the map multiplied by a power of two."""
+        return NormBounds(
+            scaled_down(self.lower, power), scaled_up(self.upper, power)
+        )

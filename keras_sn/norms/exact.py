@@ -4,18 +4,19 @@ import math
 
 import numpy as np
 
+from keras_sn.linear_maps.symbol import Symbol
 from keras_sn.norms.bounds import NormBounds
 from keras_sn.norms.gram_symbol import GramSymbol
+from keras_sn.norms.proofs import EPS
+from keras_sn.norms.proofs import largest_eigenvalue
 
-_EPSILON = float(np.finfo("float64").eps)
 
-
-def exact_bounds(symbol):
+def exact_bounds(symbol: Symbol) -> NormBounds:
     """The norm of a block-diagonal matrix, from its smaller Gram matrices.
 
-    Guarantee: exact up to rounding, and the bracket allows for it: for that
-    of the Gram matrix as proved, for that of LAPACK's `eigvalsh` as its
-    backward error bound says, with the constant 16 n.
+    Guarantee: exact up to rounding, and the bracket allows for it: `upper` is
+    proved by a Cholesky factorisation, `lower` takes off the backward error
+    bound of LAPACK's `eigvalsh`, with the constant 16 n.
 
     Args:
         symbol: `Symbol` with a single frequency.
@@ -39,13 +40,13 @@ def exact_bounds(symbol):
         )
     scale = symbol.magnitude()
     if scale == 0.0:
-        return NormBounds(0.0, 0.0)
+        return NormBounds(0.0, symbol.error)
     # Squares must neither overflow nor underflow; powers of two are exact.
     gram = GramSymbol(symbol.scaled(1 / scale))
     groups = np.arange(gram.groups)
     grams = gram.at(np.zeros((gram.groups, len(symbol.kernel_size))), groups)
-    square = float(np.linalg.eigvalsh(grams)[:, -1].max())
-    rounding = gram.error + 16 * gram.size * _EPSILON * square
-    lower = math.sqrt(max(square - rounding, 0.0)) * (1 - 4 * _EPSILON)
-    upper = math.sqrt(square + rounding) * (1 + 4 * _EPSILON)
-    return NormBounds(lower, upper).scaled(scale)
+    found, proved = largest_eigenvalue(grams, gram.error)
+    rounding = gram.error + 16 * gram.size * EPS * found
+    lower = math.sqrt(max(found - rounding, 0.0)) * (1 - 4 * EPS)
+    upper = math.sqrt(proved)
+    return NormBounds(lower, upper * (1 + 4 * EPS)).scaled(scale)

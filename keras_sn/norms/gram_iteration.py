@@ -39,7 +39,9 @@ def gram_iteration(linear_map, iterations=6, grid=None, values=None):
     - [Delattre et al., 2023](https://arxiv.org/abs/2305.16173)
     """
     values = linear_map.values() if values is None else values
-    blocks = linear_map.block_tensor(values, grid)
+    grid = linear_map.grid(grid)
+    symbol = linear_map.symbol(values)
+    blocks = symbol.real_blocks(grid)
     rows, columns = blocks.shape[-2:]
     if rows < columns:
         blocks = ops.transpose(blocks, (0, 2, 1))
@@ -50,7 +52,7 @@ def gram_iteration(linear_map, iterations=6, grid=None, values=None):
         logarithm = 2 * (logarithm + ops.log(norm))
         blocks = ops.matmul(ops.transpose(blocks, (0, 2, 1)), blocks)
     logarithm = logarithm + ops.log(_frobenius(blocks))
-    logarithm = logarithm - math.log(linear_map.multiplicity(grid)) / 2
+    logarithm = logarithm - math.log(symbol.multiplicity(grid)) / 2
     bound = ops.exp(ops.max(logarithm) / 2**iterations)
     return bound * linear_map.excess(grid)
 

@@ -5,8 +5,11 @@ import math
 
 import numpy as np
 
-_EPSILON = float(np.finfo("float64").eps)
-_TINY = float(np.finfo("float64").tiny)
+from keras_sn.linear_maps.symbol import Symbol
+from keras_sn.norms.proofs import EPS
+from keras_sn.norms.proofs import TINY
+from keras_sn.norms.ritz import rayleigh_quotient
+
 # Up to this many entries a matrix is cheaper to gather than to loop over.
 _SMALL_MATRIX = 1024
 
@@ -28,7 +31,7 @@ class GramSymbol:
         error: Bound on the 2-norm of the rounding error of a Gram matrix.
     """
 
-    def __init__(self, symbol):
+    def __init__(self, symbol: Symbol):
         taps = symbol.taps
         if taps.shape[-2] < taps.shape[-1]:
             taps = np.swapaxes(taps, -1, -2)
@@ -53,9 +56,9 @@ class GramSymbol:
         count = math.prod(taps.shape[1:-2])
         length = count * taps.shape[-2] + 4 * count + self.size
         length += 32 * (1 + sum(taps.shape[1:-2]))
-        rounding = 4 * length * _EPSILON * magnitude
+        rounding = 4 * length * EPS * magnitude
         rounding += 2 * inherited * (math.sqrt(magnitude) + inherited)
-        return rounding + length * self.size * _TINY
+        return rounding + length * self.size * TINY
 
     def at(self, angles, groups):
         """Gram matrices of pairs of a frequency and a group.
@@ -73,6 +76,12 @@ class GramSymbol:
             odd = self._combine(np.sin(phases[:, 1:]), self._odd, groups)
             real = real + 1j * odd
         return real.reshape(-1, self.size, self.size)
+
+    def lower(self, gram: np.ndarray, vector: np.ndarray) -> float:
+        """A lower bound of the norm, from one of the matrices and a vector."""
+        rounding = 8 * (self.size + 8) * EPS * float(np.trace(gram).real)
+        square = rayleigh_quotient(gram, vector) - rounding - self.error
+        return math.sqrt(max(square, 0.0)) * (1 - 4 * EPS)
 
     def _combine(self, phases, matrices, groups):
         if self.groups == 1:

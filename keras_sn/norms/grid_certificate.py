@@ -1,10 +1,11 @@
 """Grid certificate: the norm of a symbol from a small grid of frequencies."""
 
+import math
+
 import numpy as np
 
 from keras_sn.norms.bounds import NormBounds
-
-_EPSILON = float(np.finfo("float64").eps)
+from keras_sn.norms.proofs import EPS
 
 
 def grid_bounds(linear_map, grid=None, values=None):
@@ -42,12 +43,12 @@ def grid_bounds(linear_map, grid=None, values=None):
     - Ehlich & Zeller, 1964
     - [Pfister & Bresler, 2019](https://arxiv.org/abs/1811.01337)
     """
-    blocks = linear_map.blocks(grid, values=values)
+    blocks = linear_map.blocks(values, grid)
     if blocks.size == 0:
         return NormBounds(0.0, 0.0)
     largest = float(np.linalg.svd(blocks, compute_uv=False).max())
-    taps = np.prod(linear_map.symbol(values).kernel_size, dtype=float)
-    rounding = 16 * (sum(blocks.shape[1:]) + taps) * _EPSILON
+    taps = math.prod(linear_map.kernel_size)
+    rounding = 16 * (sum(blocks.shape[1:]) + taps) * EPS
     return NormBounds(
         float(largest * (1 - rounding)),
         float(largest * (1 + rounding) * linear_map.excess(grid)),

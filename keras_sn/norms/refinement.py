@@ -6,15 +6,14 @@ import numpy as np
 
 from keras_sn.norms.bounds import NormBounds
 from keras_sn.norms.cells import FineGrid
-from keras_sn.norms.cholesky_test import proves_below
 from keras_sn.norms.gram_symbol import GramSymbol
 from keras_sn.norms.peak import highest_frequency
+from keras_sn.norms.proofs import EPS
+from keras_sn.norms.proofs import proves_below
 from keras_sn.norms.ritz import SMALL
 from keras_sn.norms.ritz import converged_ritz_pair
-from keras_sn.norms.ritz import rayleigh_quotient
 from keras_sn.norms.ritz import ritz_pairs
 
-_EPSILON = float(np.finfo("float64").eps)
 # Bytes of Gram matrices to hold at a time.
 _CHUNK = 2**26
 # Phase that the first cells may reach: large ones are seldom excluded.
@@ -55,7 +54,7 @@ def refined_bounds(symbol, rtol=1e-2, progress=None, grid=None):
     """
     scale = symbol.magnitude()
     if scale == 0.0:
-        return NormBounds(0.0, 0.0)
+        return NormBounds(0.0, symbol.error)
     # Squares must neither overflow nor underflow; powers of two are exact.
     gram = GramSymbol(symbol.scaled(1 / scale))
     return _Refinement(gram, rtol, progress, grid).run().scaled(scale)
@@ -80,7 +79,7 @@ class _Refinement:
     def upper(self):
         """What to prove: within `rtol` of the lower bound, beyond rounding."""
         floor = 4 * self.gram.error / max(self.lower, 1e-100) ** 2
-        floor += 64 * (self.gram.size + 8) ** 2 * _EPSILON
+        floor += 64 * (self.gram.size + 8) ** 2 * EPS
         return self.lower / (1 - min(max(0.97 * self.rtol, floor), 0.999))
 
     def run(self):
@@ -93,8 +92,7 @@ class _Refinement:
         self.explore(cells, groups)
         while len(cells):
             cells, groups = self.exclude(cells, groups)
-        lower = self.lower * (1 - 4 * _EPSILON)
-        return NormBounds(lower, self.upper * (1 + 4 * _EPSILON))
+        return NormBounds(self.lower, self.upper * (1 + 4 * EPS))
 
     def chunks(self, cells, groups):
         """As many cells at a time as fit, with their Gram matrices."""
@@ -136,10 +134,7 @@ class _Refinement:
 
     def raise_lower(self, gram, vector):
         """Takes a Rayleigh quotient as the lower bound, if it is larger."""
-        rounding = 8 * (self.gram.size + 8) * _EPSILON
-        square = rayleigh_quotient(gram, vector)
-        square -= rounding * float(np.trace(gram).real) + self.gram.error
-        self.lower = max(self.lower, math.sqrt(max(square, 0.0)))
+        self.lower = max(self.lower, self.gram.lower(gram, vector))
 
     def exclude(self, cells, groups):
         """One pass over the cells; returns those still to be settled."""
@@ -168,18 +163,8 @@ class _Refinement:
     def settle(self, grams, radii):
         """Which cells are proved to stay below `upper`; and estimates."""
         phases = np.minimum(radii + self.grid.angle, math.pi / 2)
-        bounds = (self.upper * np.cos(phases)) ** 2 * (1 - 16 * _EPSILON)
-        if self.gram.size <= SMALL:
-            values = np.linalg.eigvalsh(grams)[:, -1]
-            rounding = 16 * self.gram.size * _EPSILON
-            limits = bounds * (1 - rounding) - self.gram.error
-            return values <= limits, values
-        estimates = np.zeros(len(grams))
-        inner = radii > 0
-        if np.any(inner):
-            estimates[inner], _ = ritz_pairs(
-                grams[inner], self.start, _LANCZOS_STEPS
-            )
+        bounds = (self.upper * np.cos(phases)) ** 2 * (1 - 16 * EPS)
+        estimates = self.estimates(grams, radii)
         # A test that must fail is not worth its cost.
         hopeful = np.flatnonzero(estimates <= bounds)
         proved = np.zeros(len(grams), dtype=bool)
@@ -187,6 +172,19 @@ class _Refinement:
             grams[hopeful], bounds[hopeful], self.gram.error
         )
         return proved, estimates
+
+    def estimates(self, grams, radii):
+        """The largest eigenvalues, from below, where they are of use."""
+        if self.gram.size <= SMALL:
+            return np.linalg.eigvalsh(grams)[:, -1]
+        estimates = np.zeros(len(grams))
+        # At a grid point nothing is left to split: the proof alone counts.
+        inner = radii > 0
+        if np.any(inner):
+            estimates[inner], _ = ritz_pairs(
+                grams[inner], self.start, _LANCZOS_STEPS
+            )
+        return estimates
 
     def raise_to(self, gram, group, cell):
         """Raises the lower bound to the norm at a grid point, and climbs on."""

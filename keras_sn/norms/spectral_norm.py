@@ -1,21 +1,29 @@
 """spectral_norm: the certified norm of a layer, a map or an array."""
 
 import math
+from collections.abc import Callable
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_sn.linear_maps.arrays import float64
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.matrix import MatrixMap
 from keras_sn.linear_maps.registry import check_norm
-from keras_sn.linear_maps.registry import linear_maps
+from keras_sn.linear_maps.registry import maps_of
+from keras_sn.linear_maps.registry import own_maps
+from keras_sn.linear_maps.registry import why_unknown
 from keras_sn.linear_maps.weights import ArrayWeight
-from keras_sn.linear_maps.wrapped import is_normalizing
+from keras_sn.linear_maps.weights import unique_keys
+from keras_sn.linear_maps.wrapped import applied_value
+from keras_sn.linear_maps.wrapped import unwrap
 from keras_sn.norms.bounds import NormBounds
 from keras_sn.norms.cold_start import cold_start
 from keras_sn.norms.exact import exact_bounds
 from keras_sn.norms.power_iteration import power_iteration
+from keras_sn.norms.proofs import power_of_two
+from keras_sn.norms.proofs import scaled_down
 from keras_sn.norms.refinement import refined_bounds
 from keras_sn.progress import shown
 
@@ -27,8 +35,12 @@ _FLOAT32_ROUNDING = 1e-5
 
 
 def spectral_norm(
-    layer, norm="operator", method="auto", rtol=1e-2, progress=None
-):
+    layer,
+    norm: str = "operator",
+    method: str = "auto",
+    rtol: float = 1e-2,
+    progress: bool | Callable[[int, int], object] | None = None,
+) -> NormBounds:
     """The spectral norm of what a layer applies, bracketed and certified.
 
     Computed in float64 on the host, whatever the backend. For a convolution
@@ -53,8 +65,11 @@ def spectral_norm(
         `NormBounds(lower, upper)`. Rounding is included, in `lower` too.
 
     Raises:
-        ValueError: If the layer isn't built, has no linear map or several,
-            or a weight is not finite; if an argument is unknown.
+        ValueError: If the layer isn't built, has no linear map or several, or
+            with `norm="operator"` it is not known which (a subclass that
+            replaces `call` or what it calls; register it with
+            `keras_sn.linear_maps.register_linear_map`); if a weight is
+            complex or not finite; if an argument is unknown.
 
     Example:
 
@@ -70,14 +85,14 @@ def spectral_norm(
     check_norm(norm)
     _check_arguments(method, rtol)
     linear_map, values = _map_and_values(layer, norm)
-    symbol = linear_map.symbol(values)
+    symbol = linear_map.certificate(values)
     if not np.isfinite(symbol.taps).all():
         raise ValueError(
             f"The weights of {linear_map!r} contain NaN or infinity, so they "
             "have no spectral norm."
         )
     if not symbol.taps.any():
-        return NormBounds(0.0, 0.0)
+        return NormBounds(0.0, symbol.error)
     if method == "power_iteration":
         return _estimate(linear_map, values)
     if method == "auto":
@@ -102,44 +117,47 @@ def _check_arguments(method, rtol):
         )
 
 
-def _map_and_values(layer, norm):
+def _map_and_values(layer, norm: str) -> tuple[LinearMap, tuple]:
     """The one linear map of the argument, and what to use as its weights."""
     if isinstance(layer, LinearMap):
         return layer, layer.values()
     if not isinstance(layer, keras.layers.Layer):
         return _array_map(layer)
-    normalized = {}
-    inner = layer
-    if is_normalizing(layer):
-        normalized = layer.normalized_weights()
-        inner = layer.layer
-    maps = linear_maps(inner, norm=norm)
+    inner, overrides = unwrap(layer)
+    maps = maps_of(inner, norm)
+    # A layer may apply a map without a weight to scale.
+    maps = maps or own_maps(inner, norm)
     if len(maps) != 1:
-        found = f"{len(maps)} linear maps: {list(maps)}" if maps else "none"
+        paths = unique_keys(linear_map.path for linear_map in maps)
+        found = f"{len(maps)} linear maps: {paths}" if maps else "none"
         raise ValueError(
             f"`spectral_norm` takes a layer with one linear map. Layer "
             f"'{layer.name}' ({type(layer).__name__}) has {found}. Pass one "
             "of the values of `keras_sn.linear_maps.linear_maps(layer)` "
             "instead."
         )
-    (linear_map,) = maps.values()
-    values = tuple(
-        normalized.get(weight.path, weight.value())
-        if normalized
-        else weight.value()
-        for weight in linear_map.weights
-    )
-    return linear_map, values
+    reason = why_unknown(inner) if norm == "operator" else None
+    if reason is not None:
+        raise ValueError(
+            f"It is not known what layer '{inner.name}' does with the one "
+            f"linear map inside of it: {reason}. Pass "
+            f"`keras_sn.linear_maps.linear_maps(layer)[{maps[0].path!r}]` for "
+            "the norm of that map, or see "
+            "`keras_sn.lipschitz.lipschitz_bound` for that of the layer."
+        )
+    values = (applied_value(weight, overrides) for weight in maps[0].weights)
+    return maps[0], tuple(values)
 
 
 def _array_map(array):
     try:
-        array = np.asarray(ops.convert_to_numpy(array), dtype="float64")
+        array = _numbers(array)
     except (TypeError, ValueError) as error:
         raise ValueError(
             "`spectral_norm` takes a Keras layer, a `LinearMap` or an array. "
             f"Received: {array!r} (of type {type(array)})"
         ) from error
+    array = float64(array)
     if array.ndim < 2:
         raise ValueError(
             "An array needs two or more axes to be a matrix. Received an "
@@ -148,19 +166,28 @@ def _array_map(array):
     return MatrixMap(ArrayWeight(array)), (array,)
 
 
-def _estimate(linear_map, values):
+def _numbers(array):
+    """A tensor as it is, and anything else as an array of numbers."""
+    if ops.is_tensor(array) or isinstance(array, keras.Variable):
+        return array
+    array = np.asarray(array)
+    # Text and objects are numbers if they can be read as such.
+    return array.astype("float64") if array.dtype.kind in "OSU" else array
+
+
+def _estimate(linear_map: LinearMap, values: tuple) -> NormBounds:
     """From below, by the power iteration that training uses."""
-    values = [np.asarray(ops.convert_to_numpy(v), "float64") for v in values]
-    scale = float(np.max(np.abs(values[0])))
-    scaled = tuple(
-        ops.convert_to_tensor((v / scale if i == 0 else v).astype("float32"))
-        for i, v in enumerate(values)
-    )
+    arrays = [float64(value) for value in values]
+    scale = power_of_two(float(np.max(np.abs(arrays[0]))))
+    arrays[0] = arrays[0] / scale
+    with np.errstate(over="ignore"):
+        scaled = tuple(
+            ops.convert_to_tensor(array.astype("float32")) for array in arrays
+        )
     u = cold_start(linear_map, scaled).astype("float32")
-    u = ops.convert_to_tensor(u)
-    sigma, _ = power_iteration(linear_map, u, 10, scaled)
-    return NormBounds(
-        float(ops.convert_to_numpy(ops.stop_gradient(sigma)))
-        * scale
-        * (1 - _FLOAT32_ROUNDING)
-    )
+    sigma, _ = power_iteration(linear_map, ops.convert_to_tensor(u), 10, scaled)
+    found = float(ops.convert_to_numpy(ops.stop_gradient(sigma)))
+    if not math.isfinite(found):
+        # Beyond single precision nothing is known.
+        return NormBounds(0.0)
+    return NormBounds(scaled_down(found * (1 - _FLOAT32_ROUNDING), scale))

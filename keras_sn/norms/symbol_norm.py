@@ -1,8 +1,11 @@
 """Largest singular value of a symbol: an estimate with vectors, a bound."""
 
+import math
+
 import numpy as np
 
 from keras_sn.linear_maps.frequencies import half_grid
+from keras_sn.norms.exact import exact_bounds
 from keras_sn.norms.refinement import refined_bounds
 
 
@@ -15,14 +18,14 @@ def upper(symbol, rtol=None):
             up to 32 channels, up to 16 % from 256 channels on, where a grid
             that proves more takes minutes.
     """
+    if math.prod(symbol.kernel_size) == 1 and rtol is None:
+        return exact_bounds(symbol).upper
     if rtol is None:
         rtol = _tolerance(symbol)
     return refined_bounds(symbol, rtol).upper
 
 
 def _tolerance(symbol):
-    if np.prod(symbol.kernel_size) == 1:
-        return 1e-6
     channels = min(symbol.matrix_shape)
     for limit, rtol in ((32, 0.01), (64, 0.02), (128, 0.05)):
         if channels <= limit:
@@ -49,7 +52,7 @@ def top(symbol, angles=None, iterations=8):
         if norms[index] > best[0]:
             best = norms[index], blocks[index], index % symbol.groups
     _, block, group = best
-    left, norm, right = _top_vectors(block)
+    left, norm, right = top_vectors(block)
     return norm, group, np.abs(left) ** 2, np.abs(right) ** 2
 
 
@@ -99,12 +102,13 @@ def _norms(vectors):
     return np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def _top_vectors(block):
+def top_vectors(block: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+    """`(left, norm, right)`: the largest singular value of a matrix."""
     small = block.shape[0] <= block.shape[1]
     adjoint = block.conj().T
     gram = block @ adjoint if small else adjoint @ block
     values, vectors = np.linalg.eigh(gram)
-    norm, vector = np.sqrt(max(values[-1], 0.0)), vectors[:, -1]
+    norm, vector = math.sqrt(max(values[-1], 0.0)), vectors[:, -1]
     if norm == 0:
         return np.zeros(block.shape[0]), 0.0, np.zeros(block.shape[1])
     other = (adjoint if small else block) @ vector / norm

@@ -30,7 +30,7 @@ def check(case):
     bounds = spectral_norm(linear_map, rtol=1e-2)
     assert bounds.lower <= bounds.upper, case
     assert bounds.gap <= 1e-2, case
-    symbols = linear_map.blocks(24)
+    symbols = linear_map.blocks(grid=24)
     sampled = np.linalg.svd(symbols, compute_uv=False).max()
     assert bounds.lower <= sampled * linear_map.excess(24) * (1 + 1e-9), case
     assert sampled <= bounds.upper, case
@@ -112,18 +112,18 @@ def check_probes(seed):
     )
 
 
-def test_block_tensor_has_the_singular_values_of_the_blocks():
+def test_real_blocks_have_the_singular_values_of_the_blocks():
     for seed in range(8):
-        check_block_tensor(seed)
+        check_real_blocks(seed)
 
 
-def check_block_tensor(seed):
+def check_real_blocks(seed):
     case = RandomConvolution(seed)
     (linear_map,) = linear_maps(case.layer, norm="operator").values()
-    real = truth.to_numpy(ops.stop_gradient(linear_map.block_tensor(grid=6)))
-    repeated = linear_map.multiplicity(6)
+    real = truth.to_numpy(ops.stop_gradient(linear_map.symbol().real_blocks(6)))
+    repeated = linear_map.symbol().multiplicity(6)
     found = np.linalg.svd(real, compute_uv=False)[:, ::repeated]
-    expected = np.linalg.svd(linear_map.blocks(6), compute_uv=False)
+    expected = np.linalg.svd(linear_map.blocks(grid=6), compute_uv=False)
     np.testing.assert_allclose(found, expected, atol=1e-4, err_msg=str(case))
 
 

@@ -9,9 +9,9 @@ from keras_sn.linear_maps.frequencies import TapGeometry
 from keras_sn.linear_maps.symbol import Symbol
 from keras_sn.lipschitz.pieces.base import UPPER
 from keras_sn.lipschitz.pieces.base import Piece
+from keras_sn.lipschitz.pieces.rounding import scaled_error
+from keras_sn.lipschitz.pieces.rounding import scaling_error
 from keras_sn.norms import symbol_norm
-from keras_sn.norms.proofs import EPS
-from keras_sn.norms.proofs import frobenius_upper
 from keras_sn.norms.proofs import norm_upper
 
 # Frequencies to keep an eye on while channels are rescaled.
@@ -27,6 +27,9 @@ class LinearPiece(Piece):
         outputs: Number of output channels.
         error: Bound on the spectral norm of what merging rounded away.
     """
+
+    inputs: int
+    outputs: int
 
     def __init__(self, axis, source, error=0.0):
         super().__init__(None, source)
@@ -51,7 +54,7 @@ class LinearPiece(Piece):
     @property
     def weights(self):
         """The numbers it is made of."""
-        return self.array
+        raise NotImplementedError
 
     def norm_upper(self):
         """Proved upper bound of the spectral norm."""
@@ -100,6 +103,10 @@ class Matrix(LinearPiece):
             self.inputs = int(channel_of.max()) + 1
 
     @property
+    def weights(self):
+        return self.array
+
+    @property
     def output_axis(self):
         # Behind a Flatten the units are the last axis.
         return self.axis if self.channel_of is None else -1
@@ -108,19 +115,19 @@ class Matrix(LinearPiece):
         return norm_upper(self.array)
 
     def scaled(self, out_scale, in_scale):
-        array, rounded = self.array, 0.0
+        array = self.array
         if out_scale is not None:
             array = out_scale[:, None] * array
         if in_scale is not None:
             if self.channel_of is not None:
                 in_scale = in_scale[self.channel_of]
             array = array * in_scale[None, :]
-        rounded = 4 * EPS * frobenius_upper(array)
-        rounded += self.error * _largest(out_scale) * _largest(in_scale)
-        return Matrix(array, self.axis, self.source, rounded, self.channel_of)
+        error = scaled_error(self.error, out_scale, in_scale)
+        error += scaling_error(array, out_scale, in_scale)
+        return Matrix(array, self.axis, self.source, error, self.channel_of)
 
     def top(self):
-        norm, left, right = top_triplet(self.array)
+        left, norm, right = symbol_norm.top_vectors(self.array)
         energy = right**2
         if self.channel_of is not None:
             energy = np.bincount(self.channel_of, energy, self.inputs)
@@ -159,8 +166,8 @@ class Diagonal(LinearPiece):
             1.0 if in_scale is None else in_scale
         )
         vector = self.vector * factor
-        error = self.error * _largest(out_scale) * _largest(in_scale)
-        error += 4 * EPS * np.abs(vector).max(initial=0.0)
+        error = scaled_error(self.error, out_scale, in_scale)
+        error += scaling_error(vector, out_scale, in_scale)
         return Diagonal(vector, self.axis, self.source, error)
 
     def top(self):
@@ -211,6 +218,10 @@ class Kernel(LinearPiece):
         self._guarantee = UPPER
 
     @property
+    def weights(self):
+        return self.array
+
+    @property
     def geometry(self):
         return TapGeometry(self.kernel_size, self.strides)
 
@@ -234,7 +245,8 @@ class Kernel(LinearPiece):
         return symbol_norm.upper(self.symbol())
 
     def scaled(self, out_scale, in_scale):
-        error = self.error * _largest(out_scale) * _largest(in_scale)
+        error = scaled_error(self.error, out_scale, in_scale)
+        scales = out_scale, in_scale
         if self.transposed:
             out_scale, in_scale = in_scale, out_scale
         _, inputs, groups, outputs = self.array.shape
@@ -250,7 +262,7 @@ class Kernel(LinearPiece):
             self.axis,
             self.transposed,
             self.source,
-            error + 4 * EPS * len(array) * frobenius_upper(array),
+            error + scaling_error(array, *scales, terms=len(array)),
             self.angles,
         )
 
@@ -279,22 +291,5 @@ class Kernel(LinearPiece):
         full = np.zeros((groups, outputs, groups, inputs))
         for group in range(groups):
             full[group, :, group, :] = sizes[:, group, :].T
-        full = full.reshape(groups * outputs, groups * inputs)
-        return full.T if self.transposed else full
-
-
-def top_triplet(matrix):
-    """Largest singular value with its left and right singular vector."""
-    wide = matrix.shape[0] <= matrix.shape[1]
-    gram = matrix @ matrix.conj().T if wide else matrix.conj().T @ matrix
-    values, vectors = np.linalg.eigh(gram)
-    norm, vector = np.sqrt(max(values[-1], 0.0)), vectors[:, -1]
-    if norm == 0:
-        return 0.0, np.zeros(matrix.shape[0]), np.zeros(matrix.shape[1])
-    if wide:
-        return norm, vector, matrix.conj().T @ vector / norm
-    return norm, matrix @ vector / norm, vector
-
-
-def _largest(scale):
-    return 1.0 if scale is None else float(np.abs(scale).max(initial=0.0))
+        moduli = full.reshape(groups * outputs, groups * inputs)
+        return moduli.T if self.transposed else moduli

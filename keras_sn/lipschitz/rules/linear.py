@@ -1,147 +1,148 @@
-"""Rules of the linear layers: dense, convolutional, embeddings."""
-
-import math
+"""One rule for all linear layers: the linear map says what they do."""
 
 import keras
 import numpy as np
 
-from keras_sn.linear_maps.dense import einsum_axes
+from keras_sn.linear_maps.base import LinearMap
+from keras_sn.linear_maps.convolution_map import TransposedConvolutionMap
+from keras_sn.linear_maps.matrix import MatrixMap
+from keras_sn.linear_maps.normalization import BatchNormalizationMap
+from keras_sn.linear_maps.registry import own_maps
+from keras_sn.linear_maps.spatial import SpatialMap
+from keras_sn.lipschitz.pieces.base import EXACT
 from keras_sn.lipschitz.pieces.base import UPPER
 from keras_sn.lipschitz.pieces.base import Piece
 from keras_sn.lipschitz.pieces.base import unbounded
+from keras_sn.lipschitz.pieces.linear import Diagonal
 from keras_sn.lipschitz.pieces.linear import Kernel
 from keras_sn.lipschitz.pieces.linear import Matrix
 from keras_sn.lipschitz.pieces.merge import scaling_norm
 from keras_sn.lipschitz.rules.activations import activation_pieces
 from keras_sn.lipschitz.rules.call import Call
+from keras_sn.lipschitz.rules.registry import REGISTER
 from keras_sn.lipschitz.rules.registry import refuse
+from keras_sn.lipschitz.rules.registry import register_linear_rule
 from keras_sn.lipschitz.rules.registry import register_rule
-from keras_sn.norms.proofs import norm_upper
+from keras_sn.norms import symbol_norm
 
 
-@register_rule(keras.layers.Dense, "|W| * activation", "largest singular value")
-def dense(layer, call):
-    matrix = call.weight(layer, "kernel").T
-    return [Matrix(matrix), *after(layer, call, layer.units)]
-
-
-@register_rule(
-    keras.layers.EinsumDense,
-    "max over the batch |W_b| * activation",
-    "axes sorted into batch, contracted and output",
-)
-def einsum_dense(layer, call):
-    kernel = call.weight(layer, "kernel")
-    equation = layer.equation.replace(" ", "")
-    operands, output = equation.split("->")
-    inputs, labels = operands.split(",")
-    summed = (set(inputs) - set(labels) - set(output)) - {"."}
-    if summed or set(labels) - set(inputs) - set(output):
+@register_linear_rule
+def linear(layer, call):
+    """The piece of the layer's linear map, and those of its activation."""
+    try:
+        maps = own_maps(layer, "operator")
+    except ValueError as error:
+        return unbounded(str(error))
+    if len(maps) != 1:
         return unbounded(
-            f"The equation '{layer.equation}' sums over an axis that input "
-            "and kernel do not share.",
-            "Use an equation without such an axis.",
+            f"It has {len(maps)} linear maps, and how it combines them is "
+            "not known.",
+            REGISTER,
         )
-    batch, contracted, created = einsum_axes(equation)
-    extents = [
-        math.prod(kernel.shape[axis] for axis in axes)
-        for axes in (batch, contracted, created)
-    ]
-    blocks = kernel.transpose(batch + contracted + created).reshape(extents)
-    ends = [labels[axis] for axis in (*contracted, *created)]
-    if not batch and ends == [inputs[-1], output[-1]]:
-        pieces = [Matrix(blocks[0].T)]
-    else:
-        bound = max(norm_upper(block) for block in blocks)
-        pieces = [Piece(bound, "max_b |W_b|")]
-    return [*pieces, *after(layer, call, kernel.shape[-1])]
+    return [linear_piece(maps[0], call), *_activation(layer, call)]
 
 
-def after(layer, call, size):
-    """The pieces of a layer's activation, on outputs with `size` channels."""
-    shape = None if call.shape is None else (*call.shape[:-1], size)
-    return activation_pieces(layer.activation, Call([shape]))
+def linear_piece(linear_map: LinearMap, call: Call) -> Piece:
+    """What a linear map does, in a form that folds where there is one."""
+    values = tuple(call.value(weight) for weight in linear_map.weights)
+    error = linear_map.rounding(values)
+    if isinstance(linear_map, SpatialMap):
+        return _kernel(linear_map, values, error)
+    if isinstance(linear_map, BatchNormalizationMap):
+        return Diagonal(
+            linear_map.diagonal(values),
+            _channel_axis(linear_map.axis, call),
+            "max |gamma|/sqrt(var + eps)",
+            error,
+        )
+    symbol = linear_map.certificate(values)
+    if (
+        isinstance(linear_map, MatrixMap)
+        and linear_map.channel_axis is not None
+    ):
+        axis = _channel_axis(linear_map.channel_axis, call)
+        return Matrix(symbol.taps[0].T, axis, error=error)
+    if not np.all(np.isfinite(symbol.taps)):
+        return unbounded("Its weights are not finite.")
+    guarantee = UPPER if linear_map.kernel_size else EXACT
+    return Piece(symbol_norm.upper(symbol), "max_b |W_b|", guarantee)
 
 
-@register_rule(keras.layers.Conv1D, "sup_w |K^(w)| * activation", "any size")
-@register_rule(keras.layers.Conv2D, "sup_w |K^(w)| * activation", "any size")
-@register_rule(keras.layers.Conv3D, "sup_w |K^(w)| * activation", "any size")
-def convolution(layer, call):
-    kernel = call.weight(layer, "kernel")
-    piece = kernel_piece(layer, kernel, layer.groups)
-    return [piece, *after_convolution(layer, call)]
-
-
-@register_rule(keras.layers.DepthwiseConv1D, "max_c sup_w |k_c^(w)|")
-@register_rule(keras.layers.DepthwiseConv2D, "max_c sup_w |k_c^(w)|")
-def depthwise(layer, call):
-    kernel = call.weight(layer, "kernel")
-    *taps, channels, multiplier = kernel.shape
-    kernel = kernel.reshape(*taps, 1, channels * multiplier)
-    piece = kernel_piece(layer, kernel, channels)
-    return [piece, *after_convolution(layer, call)]
-
-
-@register_rule(keras.layers.SeparableConv1D, "sup_w |P diag(k^(w))|")
-@register_rule(keras.layers.SeparableConv2D, "sup_w |P diag(k^(w))|")
-def separable(layer, call):
-    depth = call.weight(layer, "depthwise_kernel")
-    *taps, channels, multiplier = depth.shape
-    point = call.weight(layer, "pointwise_kernel")
-    point = point.reshape(channels, multiplier, -1)
-    kernel = np.einsum("...cm,cmo->...co", depth, point)
-    # Each entry is a sum of `multiplier` products.
-    sizes = np.einsum("...cm,cmo->...co", np.abs(depth), np.abs(point))
-    rounded = (multiplier + 2) * np.finfo("float64").eps
-    error = rounded * np.sqrt(math.prod(taps)) * np.linalg.norm(sizes)
-    piece = kernel_piece(layer, kernel, 1, error=error)
-    return [piece, *after_convolution(layer, call)]
-
-
-@register_rule(keras.layers.Conv1DTranspose, "sup_w |K^(w)|", "the adjoint")
-@register_rule(keras.layers.Conv2DTranspose, "sup_w |K^(w)|", "the adjoint")
-@register_rule(keras.layers.Conv3DTranspose, "sup_w |K^(w)|", "the adjoint")
-def transposed(layer, call):
-    kernel = call.weight(layer, "kernel")
-    piece = kernel_piece(layer, kernel, 1, transposed=True)
-    return [piece, *after_convolution(layer, call)]
-
-
-def kernel_piece(layer, kernel, groups, transposed=False, error=0.0):
-    """The piece of a kernel `(*taps, inputs / groups, filters)`."""
-    *taps, inputs, filters = kernel.shape
-    strides = tuple(layer.strides)
-    dilation = tuple(layer.dilation_rate)
-    if max(strides) > 1 and max(dilation) > 1:
-        kernel = _dilated(kernel, dilation)
-        taps = kernel.shape[: len(taps)]
-    array = kernel.reshape(math.prod(taps), inputs, groups, filters // groups)
-    piece = Kernel(
-        array, taps, strides, channel_axis(layer), transposed, error=error
+def _kernel(linear_map, values, error):
+    kernel = Kernel(
+        linear_map.taps(values),
+        linear_map.window.kernel_size,
+        linear_map.window.undilated_strides,
+        linear_map.channel_axis,
+        transposed=isinstance(linear_map, TransposedConvolutionMap),
+        error=error,
     )
-    return piece.matrix() if piece.pointwise else piece
+    return kernel.matrix() if kernel.pointwise else kernel
 
 
-def channel_axis(layer):
-    return -1 if layer.data_format == "channels_last" else 1
+def _channel_axis(axis, call):
+    """The axis, as -1 where it is known to be the last."""
+    if call.rank is not None and axis % call.rank == call.rank - 1:
+        return -1
+    return axis
 
 
-def after_convolution(layer, call):
-    # A convolution's activation is elementwise or over the last axis.
-    shape = None
-    if call.shape is not None and channel_axis(layer) == -1:
-        channels = getattr(layer, "filters", None)
-        shape = (*call.shape[:-1], channels)
-    return activation_pieces(layer.activation, Call([shape]))
+def _activation(layer, call):
+    activation = getattr(layer, "activation", None)
+    if activation is None:
+        return []
+    shape = _output_shape(layer, call)
+    return activation_pieces(
+        activation,
+        Call([shape], {}, call.overrides, call.constant_of),
+    )
 
 
-def _dilated(kernel, dilation):
-    """The kernel with the zeros that dilation puts between its taps."""
-    taps = kernel.shape[: len(dilation)]
-    extents = [(k - 1) * d + 1 for k, d in zip(taps, dilation, strict=True)]
-    result = np.zeros((*extents, *kernel.shape[len(dilation) :]))
-    result[tuple(slice(None, None, d) for d in dilation)] = kernel
-    return result
+def _output_shape(layer, call):
+    if call.output_shape is not None or call.shape is None:
+        return call.output_shape
+    try:
+        return tuple(layer.compute_output_shape(call.shape))
+    except Exception:
+        # A layer of any kind may fail in any way; the shape stays unknown.
+        return None
+
+
+for _names, _formula, _note in (
+    (["Dense"], "|W| * activation", "largest singular value"),
+    (
+        ["EinsumDense"],
+        "max over the batch |W_b| * activation",
+        "axes sorted into batch, contracted and output",
+    ),
+    (
+        ["Conv1D", "Conv2D", "Conv3D"],
+        "sup_w |K^(w)| * activation",
+        "any size",
+    ),
+    (
+        ["DepthwiseConv1D", "DepthwiseConv2D"],
+        "max_c sup_w |k_c^(w)|",
+        None,
+    ),
+    (
+        ["SeparableConv1D", "SeparableConv2D"],
+        "sup_w |P diag(k^(w))|",
+        None,
+    ),
+    (
+        ["Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"],
+        "sup_w |K^(w)|",
+        "the adjoint",
+    ),
+    (
+        ["BatchNormalization"],
+        "max |gamma| / sqrt(var + eps)",
+        "at inference; folded into a neighbouring linear map",
+    ),
+):
+    for _name in _names:
+        register_rule(getattr(keras.layers, _name), _formula, _note)(linear)
 
 
 for _embedding in (keras.layers.Embedding, keras.layers.ReversibleEmbedding):

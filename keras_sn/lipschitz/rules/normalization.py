@@ -1,4 +1,4 @@
-"""Rules of the normalization layers."""
+"""Rules of the normalization layers that depend on their input."""
 
 import math
 
@@ -8,27 +8,9 @@ import numpy as np
 from keras_sn.lipschitz.pieces.base import UPPER
 from keras_sn.lipschitz.pieces.base import Piece
 from keras_sn.lipschitz.pieces.base import unbounded
-from keras_sn.lipschitz.pieces.linear import Diagonal
 from keras_sn.lipschitz.rules.registry import register_rule
 from keras_sn.norms.proofs import EPS
 from keras_sn.norms.proofs import norm_upper
-
-
-@register_rule(
-    keras.layers.BatchNormalization,
-    "max |gamma| / sqrt(var + eps)",
-    "at inference; folded into a neighbouring linear map",
-)
-def batch_normalization(layer, call):
-    variance = call.weight(layer, "moving_variance")
-    scale = 1 / np.sqrt(variance + layer.epsilon)
-    if layer.scale:
-        scale = scale * call.weight(layer, "gamma")
-    axis = layer.axis
-    if call.rank is not None and axis % call.rank == call.rank - 1:
-        axis = -1
-    error = 8 * EPS * np.abs(scale).max(initial=0.0)
-    return Diagonal(scale, axis, "max |gamma|/sqrt(var + eps)", error)
 
 
 @register_rule(
@@ -42,9 +24,10 @@ def layer_normalization(layer, call):
         gamma = call.weight(layer, "gamma").ravel()
     else:
         sizes = [call.shape[axis] for axis in axes] if call.shape else [None]
-        if None in sizes:
+        known = [size for size in sizes if size is not None]
+        if len(known) < len(sizes):
             return Piece(1 / math.sqrt(layer.epsilon), "1/sqrt(eps)", UPPER)
-        gamma = np.ones(math.prod(sizes))
+        gamma = np.ones(math.prod(known))
     if layer.rms_scaling:
         return unbounded(
             "rms_scaling divides by the deviation but does not centre, so "

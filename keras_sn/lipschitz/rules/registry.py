@@ -8,6 +8,10 @@ from typing import Any
 
 import keras
 
+from keras_sn.linear_maps.base import LinearMap
+from keras_sn.linear_maps.registry import nearest_class
+from keras_sn.linear_maps.registry import registered_classes
+from keras_sn.linear_maps.subclasses import overridden_names
 from keras_sn.lipschitz.pieces.base import UPPER
 from keras_sn.lipschitz.pieces.base import Piece
 from keras_sn.lipschitz.pieces.base import unbounded
@@ -44,14 +48,19 @@ class Rule:
     refuses: bool = False
 
     @property
-    def for_keras(self) -> bool:
-        """Whether it bounds a layer of Keras's own."""
-        return self.owner.__module__.startswith("keras.")
+    def knows_inputs_alone(self) -> bool:
+        """Whether it bounds what a layer does to its first argument alone.
+
+        A rule of the user's for a layer of the user's knows all arguments.
+        """
+        in_keras = self.owner.__module__.startswith("keras.")
+        return in_keras or self.owner is LinearMap
 
 
 # Largest relative error of rounding to them.
 _UNITS = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
 _RULES: dict[Any, Rule] = {}
+_LINEAR_RULE: list[Rule] = []
 
 
 def register_rule(
@@ -67,7 +76,8 @@ def register_rule(
     (`call.weight(layer, "kernel")`). It returns an upper bound of the
     Lipschitz constant in the l2 norm as a number, or `math.inf`; of a layer
     with several inputs, masks among them, with respect to all of them
-    together. It also serves subclasses that inherit `call`.
+    together. It also serves subclasses that replace nothing but
+    configuration.
 
     Args:
         target: Subclass of `keras.layers.Layer`, or an activation function.
@@ -125,17 +135,40 @@ def refuse(target: Any, reason: str, way_out: str = REGISTER) -> None:
     )
 
 
+def register_linear_rule(function: Callable) -> Callable:
+    """Registers the rule of every layer that has a registered linear map."""
+    _LINEAR_RULE[:] = [
+        Rule(function, "|A|", "the norm of its linear map", LinearMap)
+    ]
+    return function
+
+
 def find_rule(layer: keras.layers.Layer) -> Rule | None:
     """The rule of a layer's class, or `None`.
 
-    That of a base class serves a subclass only if it inherits `call`: a rule
-    for `Dense` says nothing of a subclass that computes something else.
+    That of a base class serves a subclass only if it replaces nothing but
+    configuration: a rule for `Dense` says nothing of a subclass that computes
+    something else.
     """
-    for cls in type(layer).__mro__:
-        if cls in _RULES:
-            inherits = type(layer).call is _RULES[cls].owner.call
-            return _RULES[cls] if inherits else None
-    return None
+    base = _known_class(layer)
+    if base is None or overridden_names(layer, base):
+        return None
+    return _RULES[base] if base in _RULES else _LINEAR_RULE[0]
+
+
+def _known_class(layer: keras.layers.Layer) -> Any:
+    return nearest_class(layer, _RULES.keys() | registered_classes())
+
+
+def _why_no_rule(layer: keras.layers.Layer) -> str:
+    kind, base = type(layer).__name__, _known_class(layer)
+    if base in (None, keras.layers.Layer, keras.layers.Wrapper):
+        return f"No rule is known for a {kind} layer."
+    names = ", ".join(f"'{n}'" for n in overridden_names(layer, base))
+    return (
+        f"No rule is known for a {kind} layer: it replaces {names} of "
+        f"{base.__name__}, so it may compute something else."
+    )
 
 
 def function_rule(function: Any) -> Rule | None:
@@ -164,7 +197,7 @@ def pieces_of(layer: keras.layers.Layer, call: Call) -> Pieces:
     rule = find_rule(layer)
     kind = type(layer).__name__
     if rule is None:
-        return [unbounded(f"No rule is known for a {kind} layer.", REGISTER)]
+        return [unbounded(_why_no_rule(layer), REGISTER)]
     mode = getattr(layer, "quantization_mode", None)
     if mode is not None:
         return [
@@ -196,7 +229,7 @@ def _roundings_of_a_wrapper(
         return []
     unit, pieces = _UNITS[layer.compute_dtype], []
     for variable in layer.weights:
-        if variable.path in call.overrides:
+        if id(variable) in call.overrides:
             ends = max(variable.shape[-2:])
             rank = math.prod(variable.shape) / max(ends, 1)
             excess = 1 + 4 * unit * math.sqrt(rank)
@@ -219,7 +252,7 @@ def _refused_argument(
                     "The bounds hold at inference: leave the argument out.",
                 )
             continue
-        if not rule.for_keras:
+        if not rule.knows_inputs_alone:
             # Whoever wrote the layer wrote the rule for all its arguments.
             continue
         values = [v for v in keras.tree.flatten(value) if v is not None]

@@ -25,7 +25,7 @@ def time_distributed(layer, call):
 
 def inner_piece(layer, call, shape):
     """A layer inside of a layer as one piece, with the reason if `inf`."""
-    constant, reason = call.constant_of(layer, shape)
+    constant, reason = call.constant_of(layer, shape, call.overrides)
     if math.isinf(constant):
         return unbounded(f"Layer '{layer.name}' inside: {reason}")
     return Piece(constant, f"that of '{layer.name}'", UPPER)

@@ -12,7 +12,12 @@ from keras_sn.lipschitz.pieces.linear import Kernel
 from keras_sn.lipschitz.pieces.linear import LinearPiece
 from keras_sn.lipschitz.pieces.linear import Matrix
 from keras_sn.norms.proofs import EPS
+from keras_sn.norms.proofs import TINY
 from keras_sn.norms.proofs import frobenius_upper
+from keras_sn.norms.proofs import product_upper
+
+# Share of a product that rounding may take, beyond which it stays apart.
+_LOSS = 1e-6
 
 
 class Link:
@@ -37,7 +42,7 @@ def fold(links):
         List of `Link`. Biases and shifts play no part in a Lipschitz
         constant, so none are kept.
     """
-    folded = []
+    folded: list[Link] = []
     for link in links:
         if isinstance(link.piece, Identity):
             continue
@@ -104,10 +109,13 @@ def _merge_linear(first, second):
     if getattr(second, "channel_of", None) is not None:
         return None
     if isinstance(first, Matrix) and isinstance(second, Matrix):
-        array = second.array @ first.array
-        error = _product_error(first, second, first.outputs)
-        return Matrix(
-            array, first.axis, "|W2 W1|", error, channel_of=first.channel_of
+        with np.errstate(over="ignore", invalid="ignore"):
+            array = second.array @ first.array
+        error = _product_error(first, second, first.outputs, array.size)
+        return _sharp(
+            Matrix(
+                array, first.axis, "|W2 W1|", error, channel_of=first.channel_of
+            )
         )
     if isinstance(first, Matrix) and first.channel_of is not None:
         return None
@@ -125,9 +133,9 @@ def _with_diagonal(piece, diagonal, before):
         merged = piece.scaled(None, diagonal.vector)
     else:
         merged = piece.scaled(diagonal.vector, None)
-    merged.error += diagonal.error * (_size(piece) + piece.error)
+    merged.error += _carried(diagonal.error, _size(piece) + piece.error)
     merged.source = _folded_source(piece)
-    return merged
+    return _sharp(merged)
 
 
 def _folded_source(piece):
@@ -145,9 +153,10 @@ def _with_matrix(kernel, matrix, before):
     if before != kernel.transposed:
         side = "tigo,ij->tjgo"
     weight = matrix.array if before else matrix.array.T
-    array = np.einsum(side, kernel.array, weight, optimize=True)
-    error = _product_error(kernel, matrix, matrix.array.size)
-    return Kernel(
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = np.einsum(side, kernel.array, weight, optimize=True)
+    error = _product_error(kernel, matrix, max(weight.shape), array.size)
+    merged = Kernel(
         array,
         kernel.kernel_size,
         kernel.strides,
@@ -156,17 +165,29 @@ def _with_matrix(kernel, matrix, before):
         "sup_w |W K^(w)|",
         error,
     )
+    return _sharp(merged)
 
 
-def _product_error(first, second, terms):
+def _product_error(first, second, terms, entries):
     """What rounding of a product can change, and errors carried over."""
     sizes = _size(first), _size(second)
-    rounded = (terms + 2) * EPS * sizes[0] * sizes[1]
     return (
-        rounded
-        + first.error * (sizes[1] + second.error)
-        + second.error * sizes[0]
+        product_upper([(terms + 2) * EPS, *sizes])
+        + product_upper([terms * entries, TINY])
+        + _carried(first.error, sizes[1])
+        + _carried(second.error, sizes[0])
+        + _carried(first.error, second.error)
     )
+
+
+def _carried(error, size):
+    return product_upper([error, size]) if error else 0.0
+
+
+def _sharp(merged):
+    """The piece, or `None` where little of it is left within float64."""
+    limit = _LOSS * _size(merged)
+    return merged if merged.error <= limit < math.inf else None
 
 
 def _size(piece):
