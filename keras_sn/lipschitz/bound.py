@@ -111,7 +111,7 @@ def _searched(
         found = lower_bound(model, data=data, seed=seed, time_limit=time_limit)
     except Exception as error:
         # What is proved must not be lost to a search.
-        reason = f"{type(error).__name__}: {error}".split("\n")[0]
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         return 0.0, f"No lower bound: the search failed ({reason})."
     return found, None
 
