@@ -5,6 +5,8 @@ from keras import ops
 from keras_sn.fast_ops import reshaped
 from keras_sn.linear_maps.spatial import SpatialMap
 from keras_sn.linear_maps.symbol import Symbol
+from keras_sn.linear_maps.weights import Weight
+from keras_sn.linear_maps.window import Window
 
 
 class ConvolutionMap(SpatialMap):
@@ -37,7 +39,14 @@ class ConvolutionMap(SpatialMap):
     - [Sedghi et al., 2019](https://arxiv.org/abs/1805.10408)
     """
 
-    def __init__(self, weight, window, data_format, groups=1, depthwise=False):
+    def __init__(
+        self,
+        weight: Weight,
+        window: Window,
+        data_format: str,
+        groups: int = 1,
+        depthwise: bool = False,
+    ):
         inputs, outputs = weight.shape[-2:]
         if depthwise:
             inputs, groups, outputs = 1, inputs, inputs * outputs
@@ -45,7 +54,7 @@ class ConvolutionMap(SpatialMap):
         self.filters = outputs // groups
         self.set_shapes()
 
-    def set_shapes(self):
+    def set_shapes(self) -> None:
         size = self.spatial_size
         self.domain_shape = self.shape(size, self.groups * self.channels)
         if size is not None:
@@ -169,7 +178,13 @@ class TransposedConvolutionMap(SpatialMap):
     <TransposedConvolutionMap up/kernel: (5, 2) -> (11, 4)>
     """
 
-    def __init__(self, weight, window, data_format, output_padding=None):
+    def __init__(
+        self,
+        weight: Weight,
+        window: Window,
+        data_format: str,
+        output_padding: tuple[int | None, ...] | None = None,
+    ):
         filters, channels = weight.shape[-2:]
         super().__init__([weight], window, data_format, 1, filters)
         self.output_padding = output_padding
@@ -177,7 +192,7 @@ class TransposedConvolutionMap(SpatialMap):
         self.inputs = channels
         self.set_shapes()
 
-    def set_shapes(self):
+    def set_shapes(self) -> None:
         size = self.spatial_size
         self.domain_shape = self.shape(size, self.inputs)
         if size is not None:
@@ -188,7 +203,7 @@ class TransposedConvolutionMap(SpatialMap):
             self.parts * self.geometry.num_phases * self.channels,
         )
 
-    def output_size(self, size):
+    def output_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """Spatial size of the output for that of the input."""
         window = self.window
         paddings = self.output_padding or (None,) * len(size)
@@ -206,7 +221,7 @@ class TransposedConvolutionMap(SpatialMap):
                 sizes.append((n - 1) * stride + extent % 2 + padding)
         return tuple(sizes)
 
-    def _offsets(self):
+    def _offsets(self) -> tuple[int, ...]:
         """Entries of the full output in front of those that are kept."""
         window = self.window
         paddings = self.output_padding or (None,) * len(window.strides)

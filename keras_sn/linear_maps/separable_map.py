@@ -8,6 +8,8 @@ from keras_sn.linear_maps.arrays import EPS
 from keras_sn.linear_maps.arrays import TINY
 from keras_sn.linear_maps.arrays import functions_of
 from keras_sn.linear_maps.spatial import SpatialMap
+from keras_sn.linear_maps.weights import Weight
+from keras_sn.linear_maps.window import Window
 
 
 class SeparableConvolutionMap(SpatialMap):
@@ -33,7 +35,13 @@ class SeparableConvolutionMap(SpatialMap):
     ['conv/pointwise_kernel', 'conv/depthwise_kernel']
     """
 
-    def __init__(self, pointwise, depthwise, window, data_format):
+    def __init__(
+        self,
+        pointwise: Weight,
+        depthwise: Weight,
+        window: Window,
+        data_format: str,
+    ):
         channels, self.multiplier = depthwise.shape[-2:]
         self.filters = pointwise.shape[-1]
         super().__init__(
@@ -41,7 +49,7 @@ class SeparableConvolutionMap(SpatialMap):
         )
         self.set_shapes()
 
-    def set_shapes(self):
+    def set_shapes(self) -> None:
         size = self.spatial_size
         self.domain_shape = self.shape(size, self.channels)
         if size is not None:

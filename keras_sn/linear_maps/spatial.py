@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from keras import ops
@@ -13,6 +14,8 @@ from keras_sn.linear_maps.frequencies import TapGeometry
 from keras_sn.linear_maps.frequencies import half_grid
 from keras_sn.linear_maps.frequencies import training_grid
 from keras_sn.linear_maps.symbol import Symbol
+from keras_sn.linear_maps.weights import Weight
+from keras_sn.linear_maps.window import Window
 
 
 class SpatialMap(LinearMap):
@@ -37,13 +40,20 @@ class SpatialMap(LinearMap):
             there is but one frequency.
     """
 
-    def __init__(self, weights, window, data_format, groups, channels):
+    def __init__(
+        self,
+        weights: Sequence[Weight],
+        window: Window,
+        data_format: str,
+        groups: int,
+        channels: int,
+    ):
         super().__init__(weights)
         self.window = window
         self.data_format = data_format
         self.groups = groups
         self.channels = channels
-        self.spatial_size = None
+        self.spatial_size: tuple[int, ...] | None = None
         self.geometry = TapGeometry(
             window.kernel_size, window.undilated_strides
         )
@@ -62,7 +72,7 @@ class SpatialMap(LinearMap):
         """The axis of the channels in a batch."""
         return 1 if self.data_format == "channels_first" else -1
 
-    def set_shapes(self):
+    def set_shapes(self) -> None:
         """Sets the shapes of domain and codomain for `spatial_size`."""
         raise NotImplementedError
 
@@ -73,7 +83,7 @@ class SpatialMap(LinearMap):
     def symbol(self, values=None) -> Symbol:
         return Symbol(self.geometry.polyphase(self.taps(values)))
 
-    def at_size(self, spatial_size):
+    def at_size(self, spatial_size: Sequence[int]) -> "SpatialMap":
         """The same map on inputs of one spatial size.
 
         Args:
@@ -98,10 +108,13 @@ class SpatialMap(LinearMap):
         fixed.set_shapes()
         return fixed
 
-    def shape(self, spatial, channels):
+    def shape(
+        self, spatial: tuple[int | None, ...] | None, channels: int
+    ) -> tuple[int | None, ...]:
         """Shape of one input or output in the layer's data format."""
         if spatial is None:
-            spatial = (None,) * len(self.window.kernel_size)
+            axes = (None,) * len(self.window.kernel_size)
+            return self.shape(axes, channels)
         if self.data_format == "channels_first":
             return (channels, *spatial)
         return (*spatial, channels)

@@ -50,6 +50,11 @@ class Symbol:
         rows, columns = self.taps.shape[-2:]
         return rows, columns
 
+    @property
+    def degrees(self) -> tuple[float, ...]:
+        """Degree of the centred polynomial in each frequency."""
+        return tuple((taps - 1) / 2 for taps in self.kernel_size)
+
     def excess(self, grid) -> float:
         """Factor by which the supremum can exceed the maximum on the grid."""
         return excess(self.kernel_size, grid_sizes(self.kernel_size, grid))

@@ -80,6 +80,8 @@ class AppliedWeight(VariableWeight):
     ):
         super().__init__(layer, _own_variable(layer, name or attribute))
         self.attribute = attribute
+        # Reading the attribute in every step would be felt.
+        self._computed = self._applied() is not self.variable
 
     @property
     def lora_enabled(self) -> bool:
@@ -88,11 +90,16 @@ class AppliedWeight(VariableWeight):
     def value(self):
         """The tensor the layer applies, differentiable in its variables."""
         self.check_not_quantized()
-        applied = getattr(self.layer, self.attribute, self.variable)
-        if applied is self.variable:
+        if not (self._computed or self.lora_enabled):
             return self.variable.value
-        # Computed, with LoRA or by a property of a subclass.
-        return ops.convert_to_tensor(applied)
+        return ops.convert_to_tensor(self._applied())
+
+    def _applied(self):
+        """The attribute: the variable itself or what it is computed to.
+
+        With LoRA it is a sum; a subclass may make a property of it.
+        """
+        return getattr(self.layer, self.attribute, self.variable)
 
     def scalable_variables(self) -> list[keras.Variable]:
         if not self.lora_enabled:

@@ -21,13 +21,13 @@ class Window:
         padding: `"valid"`, `"same"` or `"causal"`.
     """
 
-    kernel_size: tuple
-    strides: tuple
-    dilation: tuple
+    kernel_size: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilation: tuple[int, ...]
     padding: str
 
     @property
-    def extents(self):
+    def extents(self) -> tuple[int, ...]:
         """Distance from the first tap to one past the last, per axis."""
         return tuple(
             (k - 1) * d + 1
@@ -53,18 +53,18 @@ class Window:
             )
         )
 
-    def output_size(self, size):
+    def output_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """Spatial size of the output for that of the input."""
         if self.padding == "valid":
-            size = [
+            size = tuple(
                 n - extent + 1
                 for n, extent in zip(size, self.extents, strict=True)
-            ]
+            )
         return tuple(
             max(-(-n // s), 0) for n, s in zip(size, self.strides, strict=True)
         )
 
-    def input_size(self, size):
+    def input_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """Spatial size of the input, where that of the output determines it.
 
         Raises:
@@ -83,7 +83,7 @@ class Window:
             )
         return tuple(size)
 
-    def offsets(self, size):
+    def offsets(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """Zeros in front of an input of the given size, per axis."""
         if self.padding == "valid":
             return (0,) * len(size)

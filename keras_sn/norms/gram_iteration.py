@@ -4,8 +4,15 @@ import math
 
 from keras import ops
 
+from keras_sn.linear_maps.base import LinearMap
 
-def gram_iteration(linear_map, iterations=6, grid=None, values=None):
+
+def gram_iteration(
+    linear_map: LinearMap,
+    iterations: int = 6,
+    grid: int | tuple[int, ...] | None = None,
+    values: tuple | None = None,
+):
     """Bounds the norm by `|G|_F^(1 / 2^t)` after `t` squarings.
 
     `G_0 = W`, `G_(t+1) = G_t^T G_t`, rescaled at each step and the logarithm

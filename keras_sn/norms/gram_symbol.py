@@ -37,7 +37,7 @@ class GramSymbol:
             taps = np.swapaxes(taps, -1, -2)
         self.groups = symbol.groups
         self.size = taps.shape[-1]
-        self.degrees = tuple((k - 1) / 2 for k in symbol.kernel_size)
+        self.degrees = symbol.degrees
         self.shifts, matrices = _autocorrelation(taps)
         first, others = matrices[:1], matrices[1:]
         flipped = np.swapaxes(others, -1, -2)

@@ -4,11 +4,16 @@ import math
 
 import numpy as np
 
+from keras_sn.linear_maps.base import LinearMap
 from keras_sn.norms.bounds import NormBounds
 from keras_sn.norms.proofs import EPS
 
 
-def grid_bounds(linear_map, grid=None, values=None):
+def grid_bounds(
+    linear_map: LinearMap,
+    grid: int | tuple[int, ...] | None = None,
+    values: tuple | None = None,
+) -> NormBounds:
     """A bracket from the singular values on one grid.
 
     `max s1(K^(w)) <= S <= max s1(K^(w)) prod_i 1 / cos(pi d_i / N_i)` with

@@ -3,10 +3,16 @@
 import numpy as np
 from keras import ops
 
+from keras_sn.linear_maps.base import LinearMap
 from keras_sn.norms.bounds import NormBounds
 
 
-def golub_kahan_lanczos(linear_map, k=1, steps=None, values=None):
+def golub_kahan_lanczos(
+    linear_map: LinearMap,
+    k: int = 1,
+    steps: int | None = None,
+    values: tuple | None = None,
+) -> np.ndarray:
     """The `k` largest singular values, by bidiagonalisation.
 
     Only applies the map and its adjoint, with full reorthogonalisation. A
@@ -78,7 +84,9 @@ def golub_kahan_lanczos(linear_map, k=1, steps=None, values=None):
     return np.linalg.svd(projected, compute_uv=False)[:k]
 
 
-def lanczos_bounds(linear_map, steps=30, values=None):
+def lanczos_bounds(
+    linear_map: LinearMap, steps: int = 30, values: tuple | None = None
+) -> NormBounds:
     """The norm from below, as `NormBounds`.
 
     Guarantee: a lower bound up to rounding in the dtype of the weights;

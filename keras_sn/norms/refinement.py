@@ -1,9 +1,11 @@
 """Refinement: a bracket of the norm of a symbol, as tight as asked for."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
+from keras_sn.linear_maps.symbol import Symbol
 from keras_sn.norms.bounds import NormBounds
 from keras_sn.norms.cells import FineGrid
 from keras_sn.norms.gram_symbol import GramSymbol
@@ -24,7 +26,12 @@ _CLIMBS = 6
 _CLIMB_STEPS = 10
 
 
-def refined_bounds(symbol, rtol=1e-2, progress=None, grid=None):
+def refined_bounds(
+    symbol: Symbol,
+    rtol: float = 1e-2,
+    progress: Callable[[int, int], object] | None = None,
+    grid: tuple[int, ...] | None = None,
+) -> NormBounds:
     """A certified bracket of the norm of a symbol.
 
     A good lower bound comes from Lanczos on a few frequencies and a climb
@@ -60,6 +67,19 @@ def refined_bounds(symbol, rtol=1e-2, progress=None, grid=None):
     return _Refinement(gram, rtol, progress, grid).run().scaled(scale)
 
 
+def fine_grid(
+    degrees: tuple[float, ...],
+    rtol: float,
+    sizes: tuple[int, ...] | None = None,
+) -> FineGrid:
+    """The grid on which a bound within `rtol` is proved.
+
+    Most of the tolerance goes to its excess: the fewer points, the fewer
+    tests, and those are the cost.
+    """
+    return FineGrid(degrees, 0.75 * rtol, sizes)
+
+
 class _Refinement:
     """One run: the lower bound so far, and the upper bound being proved."""
 
@@ -69,7 +89,7 @@ class _Refinement:
         self.progress = progress
         self.lower = 0.0
         self.start = np.random.default_rng(0).standard_normal(gram.size)
-        self.grid = FineGrid(gram.degrees, 0.75 * rtol, sizes)
+        self.grid = fine_grid(gram.degrees, rtol, sizes)
         # Off the grid the norm may be larger: no climbing, no exclusion.
         self.fixed = sizes is not None
         bytes_each = 16 * gram.size**2

@@ -16,6 +16,7 @@ from keras_sn.norms import golub_kahan_lanczos
 from keras_sn.norms import gram_iteration
 from keras_sn.norms import grid_bounds
 from keras_sn.norms import lanczos_bounds
+from keras_sn.norms import symbol_norm
 from keras_sn.norms.gram_symbol import GramSymbol
 from keras_sn.norms.power_iteration import unit
 from keras_sn.norms.proofs import proves_below
@@ -176,3 +177,11 @@ def test_ritz_values_are_below_and_near():
     assert np.all(values <= largest * (1 + 1e-12))
     np.testing.assert_allclose(values, largest, rtol=1e-2)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0)
+
+
+def test_wide_kernels_get_a_bound_that_is_worth_its_time():
+    rng = np.random.default_rng(0)
+    symbol = Symbol(rng.standard_normal((1, 3, 3, 256, 256)))
+    found, *_ = symbol_norm.top(symbol, iterations=80)
+    bound = symbol_norm.upper(symbol)
+    assert found <= bound <= 1.06 * found
