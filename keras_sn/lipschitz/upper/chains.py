@@ -1,6 +1,9 @@
 """Chains: what follows one another without a branch, bounded together."""
 
 import math
+from typing import Any
+
+import numpy as np
 
 from keras_sn.lipschitz.graph import Graph
 from keras_sn.lipschitz.graph import Step
@@ -24,6 +27,11 @@ from keras_sn.lipschitz.upper.rescaling import best_scales
 from keras_sn.lipschitz.upper.rescaling import rescaled_product
 from keras_sn.norms.proofs import product_upper
 
+# Seconds a proof of a norm takes per cube of the size of a matrix; what is
+# over in an instant needs no planning.
+_SECONDS, _INSTANT = 2e-10, 0.02
+# A closed form and its proof take as long as that many proofs of norms.
+_CLOSED_FORM = 8.0
 # Multiply-adds of a kernel from which each evaluation takes about a second.
 _LARGE_KERNEL = 9 * 128 * 256
 
@@ -142,37 +150,69 @@ def run_at(links: list[Link], start: int) -> list[Link]:
 def _joint_rows(run: list[Link], effort: Effort) -> list[Row]:
     """The best of: one by one, rescaled, and dense stacks on their own."""
     options = []
-    if not effort.quick:
-        options.append([_rescaled_row(run, effort)])
-    if effort.quick or not _large(run):
+    large = _large(run)
+    if effort.quick or not large or not effort.remaining:
         options.append(layer_rows(run))
-    if effort.allows("closed_form"):
-        dense = _dense_start(run)
-        if len(run) - dense > 1:
-            head, tail = run[:dense], run[dense:]
-            before = layer_rows(head)
-            joined = sum(isinstance(x.piece, LinearPiece) for x in head) > 1
-            if joined and not effort.quick:
-                inner = list(head)
-                while not isinstance(inner[-1].piece, LinearPiece):
-                    inner.pop()
-                rest = layer_rows(head[len(inner) :])
-                before = [_rescaled_row(inner, effort), *rest]
-            options.append([*before, _dense_row(tail, effort)])
+    dense = _dense_start(run)
+    stacked = effort.allows("closed_form") and len(run) - dense > 1
+    # Proofs come at the end, and time has to be left for them.
+    reserved = _proof_seconds(run)
+    if stacked and effort.remaining > _CLOSED_FORM * reserved:
+        reserved *= _CLOSED_FORM
+    else:
+        stacked = stacked and not reserved
+    scales = None
+    if not effort.quick and effort.remaining > reserved:
+        pieces = _linear(run)
+        scales = best_scales(
+            pieces, effort.deadline - reserved, 4 if large else 60
+        )
+        options.append([_rescaled_row(run, scales, effort)])
+    if stacked:
+        head, tail = run[:dense], run[dense:]
+        tried = [scales] if scales is not None and not head else []
+        options.append(
+            [*_head_rows(head, effort), _dense_row(tail, effort, tried)]
+        )
     return min(
         options, key=lambda rows: product_upper([row.constant for row in rows])
     )
 
 
-def _rescaled_row(run: list[Link], effort: Effort) -> Row:
-    linear = [x.piece for x in run if isinstance(x.piece, LinearPiece)]
-    others = [x.piece.constant for x in run if x.piece not in linear]
-    bound = rescaled_product(
-        linear,
-        effort.deadline,
-        iterations=4 if _large(run) else 60,
-        compare=not _large(run),
-    )
+def _linear(run: list[Link]) -> list[LinearPiece]:
+    return [x.piece for x in run if isinstance(x.piece, LinearPiece)]
+
+
+def _proof_seconds(run: list[Link]) -> float:
+    """About how long it takes to bound the matrices of a run one by one."""
+    sizes = [
+        max(x.piece.array.shape) for x in run if isinstance(x.piece, Matrix)
+    ]
+    seconds = _SECONDS * sum(size**3 for size in sizes)
+    return seconds if seconds > _INSTANT else 0.0
+
+
+def _head_rows(head: list[Link], effort: Effort) -> list[Row]:
+    """The rows of what comes before a dense stack."""
+    if len(_linear(head)) < 2 or effort.quick:
+        return layer_rows(head)
+    inner = list(head)
+    while not isinstance(inner[-1].piece, LinearPiece):
+        inner.pop()
+    rest = layer_rows(head[len(inner) :])
+    iterations = 4 if _large(inner) else 60
+    scales = best_scales(_linear(inner), effort.deadline, iterations)
+    return [_rescaled_row(inner, scales, effort), *rest]
+
+
+def _rescaled_row(
+    run: list[Link], scales: list[np.ndarray], effort: Effort
+) -> Row:
+    linear = _linear(run)
+    others = [
+        x.piece.constant for x in run if not isinstance(x.piece, LinearPiece)
+    ]
+    bound = rescaled_product(linear, compare=not _large(run), scales=scales)
     name = " + ".join(dict.fromkeys(n for x in run for n in x.names))
     return Row(
         name,
@@ -205,15 +245,20 @@ def _dense_start(run: list[Link]) -> int:
     return start
 
 
-def _dense_row(run: list[Link], effort: Effort) -> Row:
+def _dense_row(
+    run: list[Link], effort: Effort, scales: list[list[np.ndarray]]
+) -> Row:
     pieces = [_as_matrix(x.piece) for x in run[::2]]
     slopes = [_proper(x.piece) for x in run[1::2]]
     matrices = [piece.array for piece in pieces]
     errors = [piece.error for piece in pieces]
-    plain = [Matrix(matrix) for matrix in matrices]
-    scales = []
-    if not effort.quick:
-        scales = [best_scales(plain, effort.deadline, iterations=60)]
+    if not scales and not effort.quick:
+        plain = [Matrix(matrix) for matrix in matrices]
+        reserved = _CLOSED_FORM * _proof_seconds(run)
+        if effort.remaining >= reserved:
+            scales = [
+                best_scales(plain, effort.deadline - reserved, iterations=60)
+            ]
     work = sum(max(matrix.shape) ** 3 for matrix in matrices)
     if effort.allows("refined", work):
         bound = refined_bound(
@@ -226,17 +271,19 @@ def _dense_row(run: list[Link], effort: Effort) -> Row:
         )
         source = "LipSDP-Neuron by descent"
     else:
-        bound = closed_form_bound(matrices, slopes, scales, errors)
+        bound = closed_form_bound(
+            matrices, slopes, scales, errors, effort.deadline
+        )
         source = "closed-form LipSDP certificate"
     name = " + ".join(dict.fromkeys(n for x in run for n in x.names))
     return Row(name, bound, UPPER, source)
 
 
-def _as_matrix(piece: Matrix | Diagonal) -> Matrix:
+def _as_matrix(piece: Any) -> Matrix:
     return piece.matrix() if isinstance(piece, Diagonal) else piece
 
 
-def _proper(slope: Slope) -> tuple[float, float]:
+def _proper(slope: Any) -> tuple[float, float]:
     """The interval of slopes, widened if it is a single number."""
     margin = 1e-9 * slope.constant + 1e-300
     if slope.high - slope.low < margin:
