@@ -48,22 +48,25 @@ def overridden_names(layer: keras.layers.Layer, layer_class: type) -> list[str]:
     >>> overridden_names(Tripled(1), keras.layers.Dense)
     ['call']
     """
-    kind = type(layer)
-    inherited = set(layer_class.__mro__)
-    defined = {
-        name
-        for cls in kind.__mro__
-        if cls not in inherited
-        for name in vars(cls)
-        if _matters(name, layer_class)
-        and _attribute(kind, name) is not _attribute(layer_class, name)
-    }
     shadowed = {
         name
         for name in set(vars(layer)) - _WRAPPED_BY_KERAS
         if inspect.isroutine(getattr(layer_class, name, None))
     }
-    return sorted(defined | shadowed)
+    return sorted(overridden_in_class(type(layer), layer_class) | shadowed)
+
+
+def overridden_in_class(subclass: type, layer_class: type) -> set[str]:
+    """`overridden_names` of a class, whatever its objects hold."""
+    inherited = set(layer_class.__mro__)
+    return {
+        name
+        for cls in subclass.__mro__
+        if cls not in inherited
+        for name in vars(cls)
+        if _matters(name, layer_class)
+        and _attribute(subclass, name) is not _attribute(layer_class, name)
+    }
 
 
 def _matters(name: str, layer_class: type) -> bool:

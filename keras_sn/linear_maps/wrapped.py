@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_sn.linear_maps.subclasses import overridden_in_class
 from keras_sn.linear_maps.weights import Weight
 
 # Tensors in place of variables, by the identity of the variable. (Paths are
@@ -26,18 +27,27 @@ def unwrap(
     """The layer inside of normalizing wrappers, and the weights they replace.
 
     Args:
-        layer: Any layer; a wrapper that is not built stays closed.
+        layer: Any layer. A wrapper stays closed that is not built, or that
+            belongs to a subclass which may compute something else.
         overrides: Weights that are replaced already.
 
     Returns:
         `(layer, overrides)`, the overrides a dict `{id(variable): tensor}`.
     """
     overrides = overrides or {}
-    while is_normalizing(layer) and layer.built:
+    while is_normalizing(layer) and layer.built and _is_known(layer):
         replaced = {id(v): value for v, value in layer.normalized_values()}
         overrides = {**overrides, **replaced}
         layer = layer.layer
     return layer, overrides
+
+
+def _is_known(wrapper: Any) -> bool:
+    """Whether the class of a wrapper does what it inherits."""
+    kind = type(wrapper)
+    declares = (c for c in kind.__mro__ if "normalizes_itself" in vars(c))
+    # A wrapper takes the signatures of its layer, each object for itself.
+    return not overridden_in_class(kind, next(declares, kind))
 
 
 def applied_value(weight: Weight, overrides: Overrides) -> Any:

@@ -156,6 +156,21 @@ def test_the_operator_of_another_layer_is_not_claimed():
     assert spectral_norm(layer, "kernel").upper == pytest.approx(expected)
 
 
+class Louder(SpectralNormalization):
+    """A wrapper that does more than its base."""
+
+    def call(self, *args, **kwargs):
+        return 10 * super().call(*args, **kwargs)
+
+
+def test_a_wrapper_of_another_class_stays_closed():
+    layer = Louder(layers.Dense(3))
+    layer.build((None, 4))
+    with pytest.raises(ValueError, match=layer.name):
+        spectral_norm(layer)
+    assert np.isinf(lipschitz_bound(layer, lower=False).upper)
+
+
 def test_a_container_is_not_certified_by_what_it_holds():
     model = keras.Sequential(
         [keras.Input((2,)), layers.Dense(2), layers.Rescaling(10.0)]
