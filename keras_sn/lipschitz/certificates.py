@@ -1,6 +1,7 @@
 """certified_radius: how far an input may move without a new prediction."""
 
 import math
+import time
 from typing import Any
 
 import keras
@@ -192,30 +193,37 @@ def pair_constants(
     if matrix is None or len(matrix.array) != classes:
         return result
     features = largest_root(bound_graph(with_output(graph, None), effort)[0])
-    few = classes * (classes - 1) // 2 <= _PAIRS and method not in (
-        "product",
-        "folded",
-        "rescaled",
-    )
-    # Kernels would be bounded anew for each pair.
-    few = few and not any(
-        isinstance(piece, Kernel)
-        for step in graph.steps
-        if isinstance(step.pieces, list)
-        for piece in step.pieces
-    )
+    each = _is_cheap(graph, classes, method)
+    longest = 0.0
     for i in range(classes):
         for j in range(i):
             row = (matrix.array[i] - matrix.array[j])[None]
             norm = np.linalg.norm(row) * (1 + (row.size + 4) * EPS)
             norm += math.sqrt(2) * matrix.error
             best = min(result[i, j], norm * features * (1 + 2 * EPS))
-            if few:
+            if each and longest <= effort.remaining:
+                begun = time.monotonic()
                 error = math.sqrt(2) * matrix.error + 2 * EPS * norm
                 piece = Matrix(row, matrix.axis, error=error)
-                paired = Effort("closed_form", time_limit, quick=True)
+                paired = Effort("closed_form", effort.remaining, quick=True)
                 replaced = with_output(graph, piece)
                 square, _ = bound_graph(replaced, paired)
                 best = min(best, largest_root(square))
+                longest = max(longest, time.monotonic() - begun)
             result[i, j] = result[j, i] = best
     return result
+
+
+def _is_cheap(graph: Graph, classes: int, method: str) -> bool:
+    """Whether each pair of classes gets a bound through the network."""
+    if classes * (classes - 1) // 2 > _PAIRS:
+        return False
+    if method in ("product", "folded", "rescaled"):
+        return False
+    # Kernels would be bounded anew for each pair.
+    return not any(
+        isinstance(piece, Kernel)
+        for step in graph.steps
+        if isinstance(step.pieces, list)
+        for piece in step.pieces
+    )

@@ -60,7 +60,9 @@ def trace(
             "Call it on data or call `layer.build(input_shape)` first."
         )
     shapes = build_shapes(model) if shape is None else [shape]
-    sources = [walk.new_value() for _ in shapes or [None]]
+    sources = [
+        walk.new_value() for _ in range(1 if shapes is None else len(shapes))
+    ]
     target = walk.new_value()
     call = Call(shapes, {}, overrides, constant_of)
     if shapes is not None and len(shapes) > 1:

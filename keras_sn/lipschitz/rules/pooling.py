@@ -17,6 +17,7 @@ from keras_sn.lipschitz.pieces.base import unbounded
 from keras_sn.lipschitz.rules.call import Call
 from keras_sn.lipschitz.rules.registry import register_rule
 from keras_sn.norms.proofs import norm_upper
+from keras_sn.norms.proofs import product_upper
 
 
 def spatial_sizes(layer: Any, call: Call) -> tuple[int | None, ...] | None:
@@ -26,6 +27,13 @@ def spatial_sizes(layer: Any, call: Call) -> tuple[int | None, ...] | None:
     if _channels_last(layer):
         return call.shape[1:-1]
     return call.shape[2:]
+
+
+def fixed_sizes(layer: Any, call: Call) -> tuple[int, ...] | None:
+    """Sizes of the spatial axes, `None` if one of them is not known."""
+    sizes = spatial_sizes(layer, call) or (None,)
+    known = tuple(size for size in sizes if size is not None)
+    return known if len(known) == len(sizes) else None
 
 
 def _channels_last(layer: Any) -> bool:
@@ -184,8 +192,8 @@ def global_max_pooling(layer: Any, call: Call) -> Piece:
 @register_rule(keras.layers.GlobalAveragePooling2D, "1/sqrt(n)", "n positions")
 @register_rule(keras.layers.GlobalAveragePooling3D, "1/sqrt(n)", "n positions")
 def global_average_pooling(layer: Any, call: Call) -> Piece:
-    sizes = spatial_sizes(layer, call)
-    if sizes is None or None in sizes:
+    sizes = fixed_sizes(layer, call)
+    if sizes is None:
         return _global(layer, 1.0, "1/sqrt(n), n unknown", UPPER)
     bound = 1 / math.sqrt(max(math.prod(sizes), 1)) * (1 + 1e-15)
     return _global(layer, bound, "1/sqrt(n)", EXACT)
@@ -209,10 +217,10 @@ def _global(layer: Any, constant: float, source: str, guarantee: str) -> Piece:
     keras.layers.AdaptiveAveragePooling3D, "prod |A_i|", "1-D matrices"
 )
 def adaptive_average_pooling(layer: Any, call: Call) -> Piece:
-    sizes = spatial_sizes(layer, call)
-    if sizes is None or None in sizes:
+    sizes = fixed_sizes(layer, call)
+    if sizes is None:
         return unbounded(_OPEN.format("AdaptiveAveragePooling"), FIX)
-    bound = math.prod(
+    bound = product_upper(
         norm_upper(windows / windows.sum(axis=1, keepdims=True))
         for windows in _adaptive(layer, sizes)
     )
@@ -229,8 +237,8 @@ def adaptive_average_pooling(layer: Any, call: Call) -> Piece:
     keras.layers.AdaptiveMaxPooling3D, "prod sqrt(windows per input)"
 )
 def adaptive_max_pooling(layer: Any, call: Call) -> Piece:
-    sizes = spatial_sizes(layer, call)
-    if sizes is None or None in sizes:
+    sizes = fixed_sizes(layer, call)
+    if sizes is None:
         return unbounded(_OPEN.format("AdaptiveMaxPooling"), FIX)
     windows = math.prod(w.sum(axis=0).max() for w in _adaptive(layer, sizes))
     source = "prod sqrt(windows per input)"

@@ -12,6 +12,7 @@ from keras_sn.lipschitz.pieces.base import unbounded
 from keras_sn.lipschitz.rules.call import Call
 from keras_sn.lipschitz.rules.pooling import FIX
 from keras_sn.lipschitz.rules.pooling import channelwise
+from keras_sn.lipschitz.rules.pooling import fixed_sizes
 from keras_sn.lipschitz.rules.pooling import spatial_sizes
 from keras_sn.lipschitz.rules.registry import register_rule
 from keras_sn.norms.proofs import norm_upper
@@ -69,8 +70,8 @@ def interpolation(size: int, target: int) -> np.ndarray:
     "nearest and bilinear without cropping or padding; else inf",
 )
 def resizing(layer: keras.layers.Resizing, call: Call) -> Piece:
-    sizes = spatial_sizes(layer, call)
-    if sizes is None or None in sizes:
+    sizes = fixed_sizes(layer, call)
+    if sizes is None:
         return unbounded("The input size of Resizing is open.", FIX)
     plain = not (
         layer.crop_to_aspect_ratio

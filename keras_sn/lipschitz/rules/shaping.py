@@ -54,11 +54,12 @@ for _name in ("Permute", "Reshape"):
 @register_rule(keras.layers.Flatten, "1", "isometry")
 def flatten(layer: keras.layers.Flatten, call: Call) -> Flatten:
     shape = call.shape
-    if shape is None or len(shape) < 3 or None in shape[1:]:
+    sizes = [] if shape is None else [n for n in shape[1:] if n is not None]
+    if shape is None or len(shape) < 3 or len(sizes) < len(shape) - 1:
         return Flatten(None, None)
     first = layer.data_format == "channels_first"
-    axis, channels = (1, shape[1]) if first else (-1, shape[-1])
-    positions = math.prod(shape[1:]) // channels
+    axis, channels = (1, sizes[0]) if first else (-1, sizes[-1])
+    positions = math.prod(sizes) // max(channels, 1)
     # Keras flattens channels last, whatever the format.
     return Flatten(np.tile(np.arange(channels), positions), axis)
 

@@ -20,7 +20,7 @@ class Effort:
         self,
         method: str,
         time_limit: float,
-        progress: Callable[[int, int, float], None] | None = None,
+        progress: Callable[..., object] | None = None,
         quick: bool = False,
     ):
         self.quick = quick
