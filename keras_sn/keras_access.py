@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+from keras.src import backend
 
 
 def sublayers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
@@ -107,3 +108,49 @@ def is_graph(layer: Any) -> bool:
         not isinstance(layer, keras.Model)
         or type(layer).call is functional_call()
     )
+
+
+def inputs_in_order(model: keras.Model, structure: Any) -> list:
+    """What a model is called with, in the order of `model.inputs`.
+
+    Args:
+        model: A Functional or Sequential model.
+        structure: Tensors or arrays: one, a list, or a dict. A model that was
+            made of a list takes a dict by the names of its inputs.
+
+    Raises:
+        KeyError: If an input is not named.
+    """
+    wanted = model.inputs
+    if isinstance(structure, dict) and not isinstance(model, keras.Sequential):
+        # The structure it was made of; the base class knows no `input`.
+        wanted = model.input
+        if isinstance(wanted, keras.KerasTensor):
+            wanted = [wanted]
+    if isinstance(structure, dict) and not isinstance(wanted, dict):
+        return [structure[tensor.name] for tensor in wanted]
+    return keras.tree.flatten(structure)
+
+
+def carries_mask(tensor: keras.KerasTensor) -> bool:
+    """Whether a symbolic tensor hands a mask on to the next layer."""
+    return getattr(tensor, "_keras_mask", None) is not None
+
+
+def is_keras_own(operation: keras.Operation) -> bool:
+    """Whether an operation is one of `keras.ops`, not one of the user's."""
+    return type(operation).__module__.startswith("keras.src.")
+
+
+def applied_weights(
+    layer: keras.layers.Layer,
+) -> contextlib.AbstractContextManager:
+    """Context in which variables read as the layer applies them.
+
+    A layer with mixed precision rounds its weights to its compute dtype,
+    those of its variables that take part in that.
+    """
+    narrow = layer.compute_dtype != layer.variable_dtype
+    if not narrow or "float" not in layer.compute_dtype:
+        return contextlib.nullcontext()
+    return backend.AutocastScope(layer.compute_dtype)

@@ -1,6 +1,7 @@
 """Losses that train for a certified margin."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -30,8 +31,9 @@ class LipschitzMarginCrossentropy(keras.losses.Loss):
 
     Call arguments:
         y_true: Integer labels `(batch,)` or `(batch, 1)`, or one-hot
-            `(batch, classes)`.
-        y_pred: Logits `(batch, classes)`.
+            `(batch, classes)`. Labels 0 and 1 if there is one logit.
+        y_pred: Logits `(batch, classes)`, or one logit `(batch, 1)` for two
+            classes, which moves by no more than `L radius`.
 
     Example:
 
@@ -50,12 +52,12 @@ class LipschitzMarginCrossentropy(keras.losses.Loss):
 
     def __init__(
         self,
-        radius=0.5,
-        lipschitz=1.0,
-        temperature=1.0,
-        reduction="sum_over_batch_size",
-        name="lipschitz_margin_crossentropy",
-        dtype=None,
+        radius: float = 0.5,
+        lipschitz: float = 1.0,
+        temperature: float = 1.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "lipschitz_margin_crossentropy",
+        dtype: Any = None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         if radius < 0 or lipschitz < 0 or not temperature > 0:
@@ -68,8 +70,10 @@ class LipschitzMarginCrossentropy(keras.losses.Loss):
         self.lipschitz = lipschitz
         self.temperature = temperature
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Any, y_pred: Any) -> Any:
         y_pred = ops.convert_to_tensor(y_pred)
+        if y_pred.shape[-1] == 1:
+            return self._of_one_logit(y_true, y_pred)
         y_true = one_hot(y_true, y_pred)
         shift = math.sqrt(2) * self.lipschitz * self.radius
         logits = (y_pred + shift * (1 - y_true)) / self.temperature
@@ -77,7 +81,16 @@ class LipschitzMarginCrossentropy(keras.losses.Loss):
             y_true, logits, from_logits=True
         )
 
-    def get_config(self):
+    def _of_one_logit(self, y_true: Any, y_pred: Any) -> Any:
+        """The crossentropy of both classes, at the worst of each."""
+        y_true, logit = binary(y_true, y_pred)
+        shift = self.lipschitz * self.radius
+        t = self.temperature
+        if_one = ops.softplus((shift - logit) / t)
+        if_zero = ops.softplus((shift + logit) / t)
+        return t * (y_true * if_one + (1 - y_true) * if_zero)
+
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "radius": self.radius,
@@ -86,7 +99,7 @@ class LipschitzMarginCrossentropy(keras.losses.Loss):
         }
 
 
-def one_hot(y_true, y_pred):
+def one_hot(y_true: Any, y_pred: Any) -> Any:
     """Labels as one-hot rows in the dtype and shape of the predictions.
 
     Args:
@@ -99,3 +112,24 @@ def one_hot(y_true, y_pred):
         return ops.cast(y_true, y_pred.dtype)
     labels = ops.reshape(ops.cast(y_true, "int32"), (-1,))
     return ops.one_hot(labels, classes, dtype=y_pred.dtype)
+
+
+def binary(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+    """Labels 0 and 1 and the logits they belong to, both `(batch,)`.
+
+    Args:
+        y_true: `(batch,)` or `(batch, 1)`.
+        y_pred: `(batch, 1)`.
+
+    Raises:
+        ValueError: If labels have more than one number per sample.
+    """
+    y_true = ops.convert_to_tensor(y_true)
+    if len(y_true.shape) > 1 and y_true.shape[-1] != 1:
+        raise ValueError(
+            "A single logit takes labels 0 and 1, one per sample. Received: "
+            f"y_true of shape {tuple(y_true.shape)}, y_pred of shape "
+            f"{tuple(y_pred.shape)}"
+        )
+    y_true = ops.reshape(ops.cast(y_true, y_pred.dtype), (-1,))
+    return y_true, ops.reshape(y_pred, (-1,))

@@ -1,10 +1,12 @@
 """Metrics of certified robustness."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
 
+from keras_sn.losses import binary
 from keras_sn.losses import one_hot
 
 
@@ -18,6 +20,9 @@ class CertifiedAccuracy(keras.metrics.Mean):
     from its inputs to its logits. `keras_sn.lipschitz.certified_radius` gives
     the tighter radius of single samples, from a bound for each pair of
     classes.
+
+    Of one logit for two classes, its sign has to be right by more than
+    `lipschitz radius`.
 
     Args:
         radius: Radius in the l2 norm.
@@ -43,7 +48,11 @@ class CertifiedAccuracy(keras.metrics.Mean):
     """
 
     def __init__(
-        self, radius, lipschitz=1.0, name="certified_accuracy", dtype=None
+        self,
+        radius: float,
+        lipschitz: float = 1.0,
+        name: str = "certified_accuracy",
+        dtype: Any = None,
     ):
         super().__init__(name=name, dtype=dtype)
         if radius < 0 or lipschitz < 0:
@@ -54,26 +63,34 @@ class CertifiedAccuracy(keras.metrics.Mean):
         self.radius = radius
         self.lipschitz = lipschitz
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+    ) -> Any:
         """Adds a batch.
 
         Args:
             y_true: Integer labels `(batch,)` or `(batch, 1)`, or one-hot
-                `(batch, classes)`.
-            y_pred: Logits `(batch, classes)`.
+                `(batch, classes)`; 0 and 1 if there is one logit.
+            y_pred: Logits `(batch, classes)`, or one logit `(batch, 1)`.
             sample_weight: Weights of the samples.
         """
         y_pred = ops.convert_to_tensor(y_pred)
         y_pred = ops.cast(y_pred, self.dtype)
-        labels = one_hot(y_true, y_pred)
-        true = ops.sum(labels * y_pred, axis=-1)
-        largest = math.inf
-        others = ops.max(ops.where(labels > 0.5, -largest, y_pred), axis=-1)
-        needed = math.sqrt(2) * self.lipschitz * self.radius
-        certified = ops.cast(true - others > needed, self.dtype)
+        certified = ops.cast(self._margins(y_true, y_pred) > 0, self.dtype)
         return super().update_state(certified, sample_weight=sample_weight)
 
-    def get_config(self):
+    def _margins(self, y_true: Any, y_pred: Any) -> Any:
+        """How far each sample is right, less what the radius can change."""
+        needed = self.lipschitz * self.radius
+        if y_pred.shape[-1] == 1:
+            labels, logit = binary(y_true, y_pred)
+            return ops.where(labels > 0.5, logit, -logit) - needed
+        labels = one_hot(y_true, y_pred)
+        true = ops.sum(labels * y_pred, axis=-1)
+        others = ops.max(ops.where(labels > 0.5, -math.inf, y_pred), axis=-1)
+        return true - others - math.sqrt(2) * needed
+
+    def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "dtype": self.dtype,

@@ -1,33 +1,41 @@
-"""Progress of a long certificate, for those with patience."""
+"""Progress of a long computation, for those with patience."""
 
 import contextlib
-import sys
+from collections.abc import Callable
+from collections.abc import Iterator
+
+from rich.progress import Progress as Bar
+
+# `True`, or a function of `(done, total)` and perhaps the bound so far.
+Progress = bool | Callable[..., object] | None
 
 
 @contextlib.contextmanager
-def shown(progress):
+def shown(
+    progress: Progress, task: str = "frequencies"
+) -> Iterator[Callable[..., object] | None]:
     """Turns the argument `progress` into a function, or `None`.
 
     Args:
-        progress: `None` or `False`, `True`, or a function of `(done, total)`.
+        progress: `None` or `False`, `True` for a bar, or a function.
+        task: What the bar says is being done.
 
     Yields:
-        What to call as `report(done, total)`.
+        What to call as `report(done, total)` or `report(done, total, bound)`.
     """
-    if progress is not True:
-        yield progress or None
+    if not isinstance(progress, bool):
+        yield progress
         return
-    try:
-        from rich.progress import Progress
-    except ImportError:
-        yield _print_percent
+    if not progress:
+        yield None
         return
-    with Progress(transient=True) as bar:
-        task = bar.add_task("frequencies", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    with Bar(transient=True) as bar:
+        shown_task = bar.add_task(task, total=None)
 
+        def report(done: float, total: float, bound: float | None = None):
+            text = task if bound is None else f"{task}: L <= {bound:.5g}"
+            bar.update(
+                shown_task, completed=done, total=total, description=text
+            )
 
-def _print_percent(done, total):
-    sys.stderr.write(f"\rfrequencies: {100 * done / max(total, 1):5.1f} %")
-    if done >= total:
-        sys.stderr.write("\n")
+        yield report

@@ -64,3 +64,20 @@ def test_bad_arguments():
     for bad in ({"radius": -1}, {"lipschitz": -1}, {"temperature": 0}):
         with pytest.raises(ValueError, match="must"):
             LipschitzMarginCrossentropy(**bad)
+
+
+@pytest.mark.parametrize("form", ["flat", "column"])
+def test_one_logit(form):
+    """The binary crossentropy of the logit moved by `L radius`."""
+    logits = np.array([[2.0], [-1.0], [0.3]], "float32")
+    labels = np.array([1, 1, 0])
+    loss = LipschitzMarginCrossentropy(0.5, lipschitz=2.0, temperature=0.5)
+    expected = []
+    for (logit,), label in zip(logits, labels, strict=True):
+        worst = logit - 1.0 if label else -(logit + 1.0)
+        expected.append(0.5 * math.log(1 + math.exp(-worst / 0.5)))
+    y_true = labels if form == "flat" else labels[:, None]
+    value = float(keras.ops.convert_to_numpy(loss(y_true, logits)))
+    assert value == pytest.approx(np.mean(expected), rel=1e-5)
+    with pytest.raises(ValueError, match="one per sample"):
+        loss(np.eye(3), logits)

@@ -55,3 +55,24 @@ def test_round_trip_and_evaluate():
 def test_bad_arguments():
     with pytest.raises(ValueError, match="negative"):
         CertifiedAccuracy(-1.0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [(np.ones((4, 1)), 0.25), (np.zeros((4, 1)), 0.25), (np.zeros(4), 0.25)],
+)
+def test_one_logit(labels, expected):
+    """Right is what has the sign of the class, by more than `L radius`."""
+    logits = np.array([[-5.0], [-1.0], [2.0], [0.1]], "float32")
+    metric = CertifiedAccuracy(radius=1.0, lipschitz=1.5)
+    metric.update_state(labels, logits)
+    assert float(metric.result()) == expected
+    certified = CertifiedAccuracy(radius=10.0, lipschitz=1.0)
+    certified.update_state(labels, logits)
+    assert float(certified.result()) == 0
+
+
+def test_one_logit_takes_one_label():
+    metric = CertifiedAccuracy(radius=1.0)
+    with pytest.raises(ValueError, match="one per sample"):
+        metric.update_state(np.eye(2), np.ones((2, 1), "float32"))

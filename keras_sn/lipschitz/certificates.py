@@ -1,28 +1,42 @@
 """certified_radius: how far an input may move without a new prediction."""
 
-import copy
 import math
+import time
+from typing import Any
 
+import keras
 import numpy as np
 
+from keras_sn.keras_access import inputs_in_order
 from keras_sn.lipschitz.bound import bound_graph
-from keras_sn.lipschitz.bound import chains
 from keras_sn.lipschitz.bound import check_method
 from keras_sn.lipschitz.bound import constant_of
-from keras_sn.lipschitz.bound import largest_root
-from keras_sn.lipschitz.graph import trace
-from keras_sn.lipschitz.lower.pullback import evaluate
-from keras_sn.lipschitz.pieces.base import Identity
+from keras_sn.lipschitz.graph import Graph
+from keras_sn.lipschitz.logits import check_single_logit
+from keras_sn.lipschitz.logits import output_matrix
+from keras_sn.lipschitz.logits import scores_of
+from keras_sn.lipschitz.logits import up_to_logits
+from keras_sn.lipschitz.logits import with_output
 from keras_sn.lipschitz.pieces.linear import Kernel
 from keras_sn.lipschitz.pieces.linear import Matrix
-from keras_sn.lipschitz.upper.chains import Effort
+from keras_sn.lipschitz.rounding import Reach
+from keras_sn.lipschitz.rounding import RoundingAnalysis
+from keras_sn.lipschitz.tracing import trace
+from keras_sn.lipschitz.upper.distances import largest_root
+from keras_sn.lipschitz.upper.effort import Effort
 from keras_sn.norms.proofs import EPS
 
 # Pairs of classes up to which each gets a bound through the whole network.
 _PAIRS = 64
 
 
-def certified_radius(model, x, method="auto", time_limit=60.0, batch_size=256):
+def certified_radius(
+    model: keras.layers.Layer,
+    x: Any,
+    method: str = "auto",
+    time_limit: float = 60.0,
+    batch_size: int = 256,
+) -> np.ndarray:
     """The radius around each input in which the prediction is certain.
 
     With `i` the predicted class, the difference `f_i - f_j` has a Lipschitz
@@ -33,11 +47,16 @@ def certified_radius(model, x, method="auto", time_limit=60.0, batch_size=256):
     classes and no convolutions, the constant of the network whose last
     layer is `w_i - w_j`.
 
+    It holds for the model as it computes: what rounding can do, in the model's
+    own precision and at the sizes that its layers give, is taken off (see
+    `keras_sn.lipschitz.rounding` for what is assumed of a backend; products
+    in TensorFloat-32 are not covered).
+
     Args:
-        model: A built model with one output `(batch, classes)`: logits, or
-            the softmax of logits; one unit, perhaps with a sigmoid, for two
-            classes.
-        x: Array of inputs, or list of arrays if the model has several.
+        model: A built model with one output `(batch, classes)`, the largest
+            of which is the class: logits, their softmax, or else; or one
+            logit or its sigmoid for two classes.
+        x: Array of inputs, or a list or dict of arrays as the model takes.
         method: As for `lipschitz_bound`.
         time_limit: Seconds, as for `lipschitz_bound`.
         batch_size: Number of inputs to evaluate at once.
@@ -47,7 +66,8 @@ def certified_radius(model, x, method="auto", time_limit=60.0, batch_size=256):
         zeros if the model has no finite bound.
 
     Raises:
-        ValueError: If the model has several outputs or no class axis.
+        ValueError: If the model has several outputs or no class axis, or one
+            number that is neither logit nor sigmoid.
 
     Example:
 
@@ -65,29 +85,92 @@ def certified_radius(model, x, method="auto", time_limit=60.0, batch_size=256):
     - [Tsuzuku et al., 2018](https://arxiv.org/abs/1802.04034)
     """
     check_method(method)
-    logits, head = _logits_graph(trace(model, constant_of))
-    values = _evaluate(model, x, batch_size)
-    scores, errors = _scores(values, head)
-    constants = pair_constants(
-        logits,
-        scores.shape[1],
-        method,
-        time_limit,
-        single=values.shape[1] == 1,
-    )
-    rows = np.arange(len(scores))
-    predicted = scores.argmax(axis=1)
-    margins = scores[rows, predicted][:, None] - scores
-    # The scores carry the rounding of the model's own precision.
-    margins -= errors[rows, predicted][:, None] + errors
-    pairs = constants[predicted]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        radii = np.where(pairs > 0, margins / pairs, np.inf)
-    radii[rows, predicted] = np.inf
-    return np.maximum(radii.min(axis=1), 0.0) * (1 - 4 * EPS)
+    logits, head = up_to_logits(trace(model, constant_of))
+    arrays = input_arrays(model, x)
+    if not len(arrays[0]):
+        return np.zeros(0)
+    analysis = RoundingAnalysis(logits)
+    radii, constants = [], None
+    for start in range(0, len(arrays[0]), batch_size):
+        batch = [array[start : start + batch_size] for array in arrays]
+        reach = analysis.run(batch)
+        outputs, dtype = _outputs(reach)
+        single = outputs.shape[1] == 1
+        if single and head is None:
+            check_single_logit(logits)
+        scores = scores_of(outputs, head, dtype)
+        if constants is None:
+            constants = pair_constants(
+                logits, scores.values.shape[1], method, time_limit, single
+            )
+        radii.append(_radii(scores, constants, reach))
+    return np.concatenate(radii)
 
 
-def pair_constants(graph, classes, method, time_limit, single=False):
+def input_arrays(model: keras.layers.Layer, x: Any) -> list[np.ndarray]:
+    """Inputs as arrays, in the order and the dtypes that a model takes."""
+    tensors = getattr(model, "inputs", None)
+    if not tensors:
+        arrays = keras.tree.flatten(x)
+        return [np.asarray(array, "float32") for array in arrays]
+    arrays = inputs_in_order(model, x) if _is_structure(x) else [x]
+    # NumPy knows no bfloat16.
+    dtypes = [
+        "float32" if tensor.dtype == "bfloat16" else tensor.dtype
+        for tensor in tensors
+    ]
+    return [
+        np.asarray(array, dtype)
+        for array, dtype in zip(arrays, dtypes, strict=True)
+    ]
+
+
+def _is_structure(x: Any) -> bool:
+    """Whether it is several arrays, not the rows of one."""
+    if isinstance(x, (list, tuple)):
+        return any(np.ndim(part) > 0 for part in x)
+    return isinstance(x, dict)
+
+
+def _outputs(reach: Reach) -> tuple[np.ndarray, str]:
+    """The outputs as float64, and what they were computed in."""
+    dtype = keras.backend.standardize_dtype(reach.tensor.dtype)
+    if len(reach.tensor.shape) != 2:
+        raise ValueError(
+            "`certified_radius` needs outputs of shape (batch, classes). "
+            f"Received: {tuple(reach.tensor.shape)}"
+        )
+    tensor = keras.ops.cast(reach.tensor, "float32")
+    if dtype == "float64":
+        tensor = reach.tensor
+    return np.asarray(keras.ops.convert_to_numpy(tensor), "float64"), dtype
+
+
+def _radii(scores: Any, constants: np.ndarray, reach: Reach) -> np.ndarray:
+    """The radii of a batch."""
+    values, errors = scores.values, scores.errors
+    rows = np.arange(len(values))
+    predicted = values.argmax(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        margins = values[rows, predicted][:, None] - values
+        margins -= errors[rows, predicted][:, None] + errors + scores.tie
+        # What is computed here is off, and so is what is computed there.
+        margins -= 2 * math.sqrt(2) * reach.error[:, None]
+        pairs = constants[predicted] + math.sqrt(2) * reach.growth
+        radii = np.where(margins > 0, margins / pairs, 0.0)
+        radii[rows, predicted] = np.inf
+        radii = np.minimum(radii.min(axis=1), reach.limit)
+    # Where anything is not finite, nothing is certain.
+    return np.maximum(np.nan_to_num(radii, posinf=np.inf), 0.0) * (1 - 4 * EPS)
+
+
+def pair_constants(
+    graph: Graph,
+    classes: int,
+    method: str,
+    time_limit: float,
+    single: bool = False,
+) -> np.ndarray:
     """`K_ij`, upper bounds of the constants of `f_i - f_j`.
 
     Args:
@@ -106,137 +189,41 @@ def pair_constants(graph, classes, method, time_limit, single=False):
         return np.array([[0.0, whole], [whole, 0.0]])
     result = np.full((classes, classes), math.sqrt(2) * whole * (1 + EPS))
     np.fill_diagonal(result, 0.0)
-    matrix = _output_matrix(graph)
+    matrix = output_matrix(graph)
     if matrix is None or len(matrix.array) != classes:
         return result
-    features = largest_root(bound_graph(_with_output(graph, None), effort)[0])
-    few = classes * (classes - 1) // 2 <= _PAIRS and method not in (
-        "product",
-        "folded",
-        "rescaled",
-    )
-    # Kernels would be bounded anew for each pair.
-    few = few and not any(
-        isinstance(piece, Kernel)
-        for step in graph.steps
-        if isinstance(step.pieces, list)
-        for piece in step.pieces
-    )
+    features = largest_root(bound_graph(with_output(graph, None), effort)[0])
+    each = _is_cheap(graph, classes, method)
+    longest = 0.0
     for i in range(classes):
         for j in range(i):
             row = (matrix.array[i] - matrix.array[j])[None]
             norm = np.linalg.norm(row) * (1 + (row.size + 4) * EPS)
             norm += math.sqrt(2) * matrix.error
             best = min(result[i, j], norm * features * (1 + 2 * EPS))
-            if few:
+            if each and longest <= effort.remaining:
+                begun = time.monotonic()
                 error = math.sqrt(2) * matrix.error + 2 * EPS * norm
                 piece = Matrix(row, matrix.axis, error=error)
-                paired = Effort("closed_form", time_limit, quick=True)
-                replaced = _with_output(graph, piece)
+                paired = Effort("closed_form", effort.remaining, quick=True)
+                replaced = with_output(graph, piece)
                 square, _ = bound_graph(replaced, paired)
                 best = min(best, largest_root(square))
+                longest = max(longest, time.monotonic() - begun)
             result[i, j] = result[j, i] = best
     return result
 
 
-def _logits_graph(graph):
-    """The graph up to the logits, and what stood behind them.
-
-    Returns:
-        `(graph, head)`, the head `"softmax"`, `"sigmoid"` or `None`: neither
-        changes which class is predicted.
-    """
-    if len(graph.outputs) != 1:
-        raise ValueError(
-            "`certified_radius` needs a model with one output. Received one "
-            f"with {len(graph.outputs)}."
-        )
-    graph = _editable(graph)
-    for step in _last_steps(graph):
-        for index in reversed(range(len(step.pieces))):
-            piece = step.pieces[index]
-            if isinstance(piece, Identity):
-                continue
-            head = piece.source.split(":")[0]
-            if head in ("softmax", "sigmoid"):
-                del step.pieces[index]
-                return graph, head
-            return graph, None
-    return graph, None
-
-
-def _last_steps(graph):
-    """The steps that lead to the output without a branch, last first."""
-    for chain in chains(graph):
-        if graph.outputs[0] in chain[-1].outputs:
-            return [s for s in reversed(chain) if isinstance(s.pieces, list)]
-    return []
-
-
-def _output_matrix(graph):
-    """The matrix that gives the output, or `None`."""
-    for step in _last_steps(graph):
-        for piece in reversed(step.pieces):
-            if isinstance(piece, Identity):
-                continue
-            return piece if isinstance(piece, Matrix) else None
-    return None
-
-
-def _with_output(graph, matrix):
-    """The graph with another last matrix, or with none."""
-    graph = _editable(graph)
-    for step in _last_steps(graph):
-        for index in reversed(range(len(step.pieces))):
-            if isinstance(step.pieces[index], Matrix):
-                step.pieces[index : index + 1] = [matrix] if matrix else []
-                return graph
-    return graph
-
-
-def _editable(graph):
-    """A copy whose lists of pieces may be changed."""
-    graph = copy.copy(graph)
-    graph.steps = [copy.copy(step) for step in graph.steps]
-    for step in graph.steps:
-        if isinstance(step.pieces, list):
-            step.pieces = list(step.pieces)
-    return graph
-
-
-def _evaluate(model, x, batch_size):
-    arrays = list(x) if isinstance(x, (list, tuple)) else [x]
-    arrays = [np.asarray(array, "float32") for array in arrays]
-    batches = [
-        evaluate(model, [array[start : start + batch_size] for array in arrays])
-        for start in range(0, len(arrays[0]), batch_size)
-    ]
-    values = np.concatenate([outputs[0] for outputs in batches])
-    if values.ndim != 2:
-        raise ValueError(
-            "`certified_radius` needs outputs of shape (batch, classes). "
-            f"Received: {values.shape}"
-        )
-    return values
-
-
-def _scores(values, head):
-    """Logits, up to a shift of each row, and what rounding may do to them."""
-    eps, tiny = np.finfo("float32").eps, np.finfo("float32").tiny
-    scores, errors = values, 0.0
-    if head == "softmax":
-        scores = np.log(np.maximum(values, tiny))
-        errors = 4 * eps
-    if head == "sigmoid":
-        p = np.clip(values, tiny, 1 - eps)
-        scores = np.log(p) - np.log1p(-p)
-        errors = 4 * eps / (1 - p)
-    largest = np.abs(scores).max(axis=1, keepdims=True)
-    errors = errors + 16 * eps * largest + np.zeros_like(scores)
-    if values.shape[1] == 1:
-        # The other class has a score of zero.
-        return (
-            np.concatenate([np.zeros_like(scores), scores], axis=1),
-            np.concatenate([np.zeros_like(scores), errors], axis=1),
-        )
-    return scores, errors
+def _is_cheap(graph: Graph, classes: int, method: str) -> bool:
+    """Whether each pair of classes gets a bound through the network."""
+    if classes * (classes - 1) // 2 > _PAIRS:
+        return False
+    if method in ("product", "folded", "rescaled"):
+        return False
+    # Kernels would be bounded anew for each pair.
+    return not any(
+        isinstance(piece, Kernel)
+        for step in graph.steps
+        if isinstance(step.pieces, list)
+        for piece in step.pieces
+    )

@@ -2,6 +2,20 @@
 
 import dataclasses
 import math
+from typing import Any
+
+import rich.table
+
+
+@dataclasses.dataclass
+class Row:
+    """A line of a report: a layer, or layers that were bounded together."""
+
+    name: str
+    constant: float
+    guarantee: str
+    source: str
+    reason: str | None = None
 
 
 class LipschitzReport:
@@ -17,37 +31,48 @@ class LipschitzReport:
             and `reason` where the constant is `inf`. Rows that name several
             layers were bounded together. Along a chain the constants
             multiply; at a merging layer its own row says how branches join.
+        note: Why there is no lower bound, or `None`.
     """
 
-    def __init__(self, name, method, lower, upper, layers):
+    def __init__(
+        self,
+        name: str,
+        method: str,
+        lower: float,
+        upper: float,
+        layers: list[Row],
+        note: str | None = None,
+    ):
         self.name = name
         self.method = method
         self.lower = lower
         self.upper = upper
         self.layers = layers
+        self.note = note
 
     @property
-    def unbounded(self):
+    def unbounded(self) -> list[Row]:
         """The rows that have no finite constant."""
         return [row for row in self.layers if math.isinf(row.constant)]
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """The report as plain Python data, ready for JSON."""
         return {
             "name": self.name,
             "method": self.method,
             "lower": self.lower,
             "upper": self.upper,
+            "note": self.note,
             "layers": [dataclasses.asdict(row) for row in self.layers],
         }
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (
             f"<LipschitzReport {self.name}: {self.lower:.6g} <= L <= "
             f"{self.upper:.6g} ({self.method})>"
         )
 
-    def __str__(self):
+    def __str__(self) -> str:
         head = ("layer", "constant", "guarantee", "source")
         table = [head, *self._cells()]
         widths = [max(len(row[i]) for row in table) for i in range(4)]
@@ -60,39 +85,37 @@ class LipschitzReport:
         ]
         lines.insert(1, "  ".join("-" * width for width in widths))
         lines.insert(0, self.summary())
-        lines.extend(f"{row.name}: {row.reason}" for row in self.unbounded)
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._remarks()])
 
-    def summary(self):
+    def summary(self) -> str:
         """One line: the bracket and the method."""
         return (
             f"{self.name}: {self.lower:.6g} <= L <= {self.upper:.6g} "
             f"(l2, method {self.method})"
         )
 
-    def __rich__(self):
-        from rich.table import Table
-
-        table = Table(title=self.summary())
+    def __rich__(self) -> rich.table.Table:
+        table = rich.table.Table(title=self.summary())
         for head in ("layer", "constant", "guarantee", "source"):
             table.add_column(
                 head, justify="right" if head == "constant" else "left"
             )
         for cells in self._cells():
             table.add_row(*cells)
-        if self.unbounded:
-            table.caption = "\n".join(
-                f"{row.name}: {row.reason}" for row in self.unbounded
-            )
+        table.caption = "\n".join(self._remarks()) or None
         return table
 
-    def _cells(self):
+    def _remarks(self) -> list[str]:
+        remarks = [f"{row.name}: {row.reason}" for row in self.unbounded]
+        return remarks if self.note is None else [*remarks, self.note]
+
+    def _cells(self) -> list[tuple[str, str, str, str]]:
         return [
             (row.name, f"{row.constant:.6g}", row.guarantee, row.source)
             for row in self.layers
         ]
 
-    def plot(self, ax=None):
+    def plot(self, ax: Any = None) -> Any:
         """Draws the share of each row: the logarithm of its constant.
 
         Args:

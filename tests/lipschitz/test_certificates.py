@@ -11,6 +11,7 @@ from keras import layers
 from keras_sn.layers import SpectralNormalization
 from keras_sn.lipschitz import certified_radius
 from keras_sn.lipschitz import lipschitz_bound
+from keras_sn.lipschitz import register_rule
 from keras_sn.lipschitz.lower.pullback import evaluate
 from keras_sn.lipschitz.lower.pullback import pullback
 from keras_sn.losses import LipschitzMarginCrossentropy
@@ -169,3 +170,121 @@ def test_digits_with_a_budget_of_one():
     assert shares[1] > 0.3
     result = model.evaluate(x[test], y[test], return_dict=True, verbose=0)
     assert result["certified_accuracy"] <= shares[1] + 1e-6
+
+
+def _threshold(tail):
+    """One logit `x`, a point at -0.5: the class changes at distance 0.5."""
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(1), *tail])
+    model.layers[0].set_weights([np.array([[1.0], [0.0]]), np.zeros(1)])
+    return model
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        [layers.Activation("sigmoid")],
+        [layers.Activation("sigmoid"), layers.Reshape((1,))],
+        [layers.Activation("sigmoid"), layers.Flatten(), layers.Dropout(0.1)],
+        [layers.Reshape((1,))],
+    ],
+)
+def test_a_sigmoid_is_compared_with_a_half(tail):
+    x = np.array([[-0.5, 0.0]], "float32")
+    radius = certified_radius(_threshold(tail), x)
+    assert radius == pytest.approx([0.5], rel=1e-4)
+    assert radius[0] <= 0.5
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        [layers.Activation("hard_sigmoid")],
+        [layers.Activation("sigmoid"), layers.Rescaling(1.0, -0.5)],
+        [layers.Activation("sigmoid"), layers.Activation("relu")],
+        [layers.Activation("softplus")],
+        [layers.Reshape((1, 1)), layers.Softmax(), layers.Flatten()],
+    ],
+)
+def test_one_number_that_is_no_logit_is_refused(tail):
+    with pytest.raises(ValueError, match="logit"):
+        certified_radius(_threshold(tail), np.ones((1, 2), "float32"))
+
+
+def test_averages_of_probabilities():
+    """Of two sigmoids there is no logit; of two softmaxes a largest entry."""
+    inputs = keras.Input((2,))
+    for units, head in ((1, "sigmoid"), (3, "softmax")):
+        voices = [layers.Dense(units, head)(inputs) for _ in range(2)]
+        model = keras.Model(inputs, layers.Average()(voices))
+        networks.randomize(model, np.random.default_rng(0))
+        x = np.random.default_rng(1).normal(size=(50, 2)).astype("float32")
+        if units == 1:
+            with pytest.raises(ValueError, match="logit"):
+                certified_radius(model, x)
+            continue
+        radii = certified_radius(model, x)
+        labels = evaluate(model, [x])[0].argmax(axis=1)
+        assert np.all(radii > 0)
+        for radius in radii[:5]:
+            near = attacked(model, x, labels, radius)
+            assert not np.any((radii >= radius) & ~near)
+
+
+def test_a_sum_of_logits_is_one():
+    inputs = keras.Input((2,))
+    voices = [layers.Dense(1)(inputs) for _ in range(2)]
+    model = keras.Model(inputs, layers.Average()(voices))
+    kernel = np.array([[1.0], [0.0]])
+    model.set_weights([kernel, np.zeros(1), 3 * kernel, np.zeros(1)])
+    radius = certified_radius(model, np.array([[-0.5, 0.0]], "float32"))
+    assert radius == pytest.approx([0.5], rel=1e-4)
+
+
+def test_a_rule_named_like_a_sigmoid_is_none():
+    """The certificate knows pieces by their class, not by their text."""
+
+    def steep(x):
+        return keras.ops.sigmoid(10 * x)
+
+    register_rule(steep, "sigmoid")(lambda function, call: 2.5)
+    model = _threshold([layers.Activation(steep)])
+    with pytest.raises(ValueError, match="logit"):
+        certified_radius(model, np.ones((1, 2), "float32"))
+    two = keras.Sequential(
+        [keras.Input((1,)), layers.Dense(2), layers.Activation(steep)]
+    )
+    two.layers[0].set_weights([np.array([[0.5, -0.5]]), np.array([0.0, -0.3])])
+    # The larger of the two changes at x = -0.3.
+    (radius,) = certified_radius(two, np.zeros((1, 1), "float32"))
+    assert 0 < radius <= 0.3
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_softmax_over_another_axis_keeps_no_order(axis):
+    """Rows of two that each sum to one: their order is not that of logits."""
+    inputs = keras.Input((4,))
+    x = layers.Reshape((2, 2))(layers.Dense(4)(inputs))
+    outputs = layers.Flatten()(layers.Softmax(axis=axis)(x))
+    model = networks.randomize(
+        keras.Model(inputs, outputs), np.random.default_rng(0), spread=3.0
+    )
+    x = np.random.default_rng(1).normal(size=(60, 4)).astype("float32")
+    radii = certified_radius(model, x)
+    labels = evaluate(model, [x])[0].argmax(axis=1)
+    for radius in np.quantile(radii, [0.3, 0.6, 0.9]):
+        robust = attacked(model, x, labels, radius)
+        assert not np.any((radii >= radius) & ~robust)
+
+
+def test_an_empty_batch_and_inputs_by_name():
+    a, b = keras.Input((3,), name="a"), keras.Input((3,), name="b")
+    logits = layers.Dense(2)(layers.Concatenate()([a, 10 * b]))
+    x, y = np.random.default_rng(0).normal(size=(2, 5, 3))
+    by_name = keras.Model({"b": b, "a": a}, logits)
+    listed = keras.Model([b, a], logits)
+    expected = certified_radius(listed, [y, x])
+    for model in (by_name, listed):
+        found = certified_radius(model, {"a": x, "b": y})
+        np.testing.assert_allclose(found, expected)
+    empty = {"a": np.zeros((0, 3)), "b": np.zeros((0, 3))}
+    assert certified_radius(by_name, empty).shape == (0,)

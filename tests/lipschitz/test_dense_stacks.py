@@ -8,12 +8,12 @@ import pytest
 
 from keras_sn.lipschitz.pieces.linear import Matrix
 from keras_sn.lipschitz.upper.closed_form import best_multipliers
-from keras_sn.lipschitz.upper.closed_form import certify
 from keras_sn.lipschitz.upper.closed_form import closed_form_bound
 from keras_sn.lipschitz.upper.closed_form import recursion_multipliers
 from keras_sn.lipschitz.upper.closed_form import unit_factors
 from keras_sn.lipschitz.upper.lipsdp_descent import refined_bound
 from keras_sn.lipschitz.upper.lipsdp_descent import squared_bound
+from keras_sn.lipschitz.upper.lipsdp_proof import certify
 from keras_sn.lipschitz.upper.rescaling import best_scales
 from keras_sn.lipschitz.upper.rescaling import rescaled_bound
 from keras_sn.norms.proofs import is_positive_definite

@@ -15,7 +15,7 @@ from keras import ops
 
 from keras_sn.keras_access import history
 from keras_sn.lipschitz import lipschitz_bound
-from keras_sn.lipschitz.graph import trace
+from keras_sn.lipschitz.tracing import trace
 from tests.thoroughness import EVERYTHING
 
 METHODS = ("product", "folded", "rescaled", "closed_form", "refined")
@@ -293,7 +293,9 @@ def test_report_as_dict_text_table_and_plot():
     assert [row["name"] for row in data["layers"]] == [
         layer.name for layer in model.layers
     ]
-    assert data["layers"][0]["guarantee"] == "exact"
+    # Four units of three inputs need not be active together behind relu.
+    guarantees = [row["guarantee"] for row in data["layers"]]
+    assert guarantees == ["upper bound", "exact"]
     assert f"{report.upper:.6g}" in str(report)
     assert model.layers[1].name in str(report)
     rich = pytest.importorskip("rich.console")
@@ -324,3 +326,40 @@ def test_progress_and_time_limit():
     assert report.upper <= seen[-1][2] * (1 + 1e-6)
     hurried = lipschitz_bound(model, "refined", lower=False, time_limit=0.0)
     assert report.upper <= hurried.upper <= upper(model, "product")
+
+
+@pytest.mark.parametrize("method", ["product", "folded"])
+def test_exact_is_said_only_where_it_is(method):
+    """relu behind [1, -1] is never active in both units: the constant is 1."""
+    model = keras.Sequential([keras.Input((1,)), layers.Dense(2, "relu")])
+    model.layers[0].set_weights([np.array([[1.0, -1.0]]), np.zeros(2)])
+    report = lipschitz_bound(model, method)
+    assert report.lower == pytest.approx(1, rel=1e-4)
+    assert report.upper == pytest.approx(2**0.5)
+    assert all(row.guarantee != "exact" for row in report.layers[:1])
+    linear = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+    (row,) = lipschitz_bound(linear, method).layers
+    assert row.guarantee == "exact"
+
+
+def test_the_time_limit_is_one():
+    """What is found in time is a bound; the plain product is always found."""
+    model = keras.Sequential(
+        [keras.Input((700,)), layers.Dense(700, "relu"), layers.Dense(700)]
+    )
+    networks.randomize(model, np.random.default_rng(0))
+
+    def timed(**kwargs):
+        start = time.monotonic()
+        found = lipschitz_bound(model, lower=False, **kwargs).upper
+        return found, time.monotonic() - start
+
+    timed(method="product")
+    product, plain = timed(method="product")
+    previous = product
+    for limit in (0.1, 1.0):
+        found, seconds = timed(time_limit=limit)
+        assert found <= previous * (1 + 1e-9)
+        # One more such step, for a machine that is busy.
+        assert seconds <= 1.2 * limit + 2 * plain + 0.3
+        previous = found

@@ -17,8 +17,8 @@ from keras_sn.lipschitz.rules import pieces_of
 from keras_sn.lipschitz.rules import rules
 from keras_sn.lipschitz.rules.activations import activation_pieces
 from keras_sn.lipschitz.rules.pooling import averaging
-from keras_sn.lipschitz.rules.pooling import interpolation
 from keras_sn.lipschitz.rules.preprocessing import AUGMENTATIONS
+from keras_sn.lipschitz.rules.resampling import interpolation
 
 
 def numpy(tensor):

@@ -1,15 +1,20 @@
 """Lower bounds of a Lipschitz constant: slopes, raised by ascent."""
 
 import time
+from typing import Any
 
+import keras
 import numpy as np
 
 from keras_sn.lipschitz.lower.attained_slope import proved_slope
 from keras_sn.lipschitz.lower.attained_slope import size_of
 from keras_sn.lipschitz.lower.flat_model import FlatModel
 from keras_sn.lipschitz.lower.flat_model import flat
-from keras_sn.lipschitz.lower.flat_model import input_shapes
 from keras_sn.lipschitz.lower.flat_model import unit
+from keras_sn.lipschitz.lower.input_sizes import data_arrays
+from keras_sn.lipschitz.lower.input_sizes import declared_shapes
+from keras_sn.lipschitz.lower.input_sizes import working_shapes
+from keras_sn.lipschitz.lower.pullback import Arrays
 
 # Distance of the ends between which `J v` is told, in sizes of a point: a
 # long one sees kinks, a short one curvature.
@@ -23,8 +28,13 @@ _GAIN = 1e-6
 
 
 def lower_bound(
-    model, data=None, starts=None, iterations=80, seed=0, time_limit=60.0
-):
+    model: keras.layers.Layer,
+    data: Any = None,
+    starts: int | None = None,
+    iterations: int = 80,
+    seed: int = 0,
+    time_limit: float = 60.0,
+) -> float:
     """A slope that pairs of inputs attain, as steep as can be found.
 
     At points that start at random (and from the data), `v` follows the power
@@ -38,10 +48,11 @@ def lower_bound(
 
     Args:
         model: A built model or layer, called with `training=False`.
-        data: Array, or list of arrays as the model has inputs. `None`:
+        data: Array, or a list or dict of arrays as the model takes. `None`:
             random normal starts.
         starts: Number of points. `None`: 32, or 8 for a model with more than
-            a million parameters, whose calls take seconds.
+            a million parameters, whose calls take seconds, or with a fixed
+            batch, which takes a call for each point.
         iterations: Number of steps.
         seed: Seed of the random numbers.
         time_limit: Seconds after which to stop improving.
@@ -49,54 +60,88 @@ def lower_bound(
     Returns:
         A lower bound of the Lipschitz constant, see `proved_slope`; 0 for a
         model whose inputs are not floating-point numbers.
+
+    Raises:
+        ValueError: If no size of open axes works, or the outputs of samples
+            are not apart.
     """
-    shapes = input_shapes(model)
-    if shapes is None:
+    declared = declared_shapes(model)
+    if declared is None:
         return 0.0
+    batches = {shape[0] for shape in declared}
+    if len(batches) > 1:
+        raise ValueError(f"The batch sizes of its inputs differ: {declared}")
+    # Of a fixed batch the samples need not be apart.
+    (batch,) = batches
     if starts is None:
-        starts = 32 if model.count_params() <= _LARGE_MODEL else 8
+        small = model.count_params() <= _LARGE_MODEL and batch is None
+        starts = 32 if small else 8
     deadline = time.monotonic() + time_limit
     rng = np.random.default_rng(seed)
-    points, shapes = _starts(shapes, data, starts, rng)
-    model = FlatModel(model, shapes, 2 * len(points))
-    search = _Search(model, points, rng)
+    given = None if data is None else data_arrays(model, data)
+    shapes = (
+        working_shapes(model, declared)
+        if given is None
+        else [array.shape[1:] for array in given]
+    )
+    if batch is not None:
+        shapes = [(batch, *shape) for shape in shapes]
+    points = _starts(shapes, given, starts, rng, batch)
+    flat_model = FlatModel(
+        model, shapes, None if batch is not None else 2 * len(points)
+    )
+    search = _Search(flat_model, points, rng)
+    taken = 0.0
     for iteration in range(iterations):
-        if iteration and time.monotonic() > deadline:
+        start = time.monotonic()
+        if iteration and start + taken > deadline:
             break
         search.step(iteration, iterations)
-    return proved_slope(model, search.steepest(), rng)
+        taken = time.monotonic() - start
+    return proved_slope(flat_model, search.steepest(), rng)
 
 
-def _starts(shapes, data, count, rng):
-    """The first points, one flat row per start, and how to unflatten them."""
+def _starts(
+    shapes: list[tuple[int, ...]],
+    data: Arrays | None,
+    count: int,
+    rng: np.random.Generator,
+    batch: int | None,
+) -> np.ndarray:
+    """The first points, one flat row per start."""
     sizes = [int(np.prod(shape)) for shape in shapes]
     points = rng.standard_normal((count, sum(sizes)))
     # Kinks and saturation lie at different scales.
     points *= np.geomspace(0.05, 5.0, count)[:, None]
-    if data is not None:
-        arrays = data if isinstance(data, (list, tuple)) else [data]
-        shapes = [np.shape(array)[1:] for array in arrays]
-        rows = flat(arrays)
-        chosen = rng.permutation(len(rows))[: max(count // 2, 1)]
-        if rows.shape[1] == points.shape[1]:
-            points[: len(chosen)] = rows[chosen]
-        else:
-            points = rows[chosen]
-    return points, shapes
+    if data is None:
+        return points
+    if batch is not None:
+        # Samples in groups of a batch, repeated to make up one.
+        groups = max(len(data[0]) // batch, 1)
+        data = [
+            np.resize(array, (groups, batch, *array.shape[1:]))
+            for array in data
+        ]
+    rows = flat(data)
+    chosen = rng.permutation(len(rows))[: max(count // 2, 1)]
+    points[: len(chosen)] = rows[chosen]
+    return points
 
 
 class _Search:
     """Points of which each climbs on its own."""
 
-    def __init__(self, model, points, rng):
+    def __init__(
+        self, model: FlatModel, points: np.ndarray, rng: np.random.Generator
+    ):
         self.model, self.x, self.rng = model, points, rng
         self.v = unit(rng.standard_normal(points.shape))
         self.momentum = np.zeros_like(points)
         self.best = np.full(len(points), -1.0)
         self.best_x, self.best_v = points.copy(), self.v.copy()
-        self.best_u = None
+        self.best_u: np.ndarray | None = None
 
-    def step(self, iteration, iterations):
+    def step(self, iteration: int, iterations: int) -> None:
         """Measures the slope at each point, then moves the points."""
         reach = _REACHES[iteration // _ROUND % len(_REACHES)]
         u, gradient, bend = self.measure(reach * size_of(self.x))
@@ -115,12 +160,14 @@ class _Search:
             # Not before `v` has settled.
             self.move(bend, slope[:, None], _FIRST_STEP * _DECAY**within)
 
-    def measure(self, reach):
+    def measure(
+        self, reach: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """`u` along `J v`, `J^T u`, and how that changes along `v`."""
         count = len(self.x)
         directions = []
 
-        def cotangents(outputs):
+        def cotangents(outputs: np.ndarray) -> np.ndarray:
             u = unit(outputs[count:] - outputs[:count])
             directions.append(u)
             return np.concatenate([u, u])
@@ -130,20 +177,21 @@ class _Search:
         near, far = np.split(gradients, 2)
         return directions[0], near, far - near
 
-    def move(self, bend, slope, length):
+    def move(self, bend: np.ndarray, slope: np.ndarray, length: float) -> None:
         # Rounding gives no direction.
         bent = np.linalg.norm(bend, axis=1, keepdims=True) > 1e-5 * slope
         direction = np.where(bent, unit(bend), 0.0)
         self.momentum = _MOMENTUM * self.momentum + direction
         self.x = self.x + length * size_of(self.x) * unit(self.momentum)
 
-    def jump(self, share):
+    def jump(self, share: float) -> None:
         noise = unit(self.rng.standard_normal(self.x.shape))
         self.x = self.best_x + share * _JUMP * size_of(self.best_x) * noise
         self.v, self.momentum = self.best_v.copy(), np.zeros_like(self.x)
 
-    def steepest(self, kept=4):
+    def steepest(self, kept: int = 4) -> list[tuple]:
         """`(slope, x, v, u)` of the best points, the steepest first."""
         order = np.argsort(-self.best)[:kept]
+        assert self.best_u is not None
         found = self.best, self.best_x, self.best_v, self.best_u
         return [tuple(part[index] for part in found) for index in order]

@@ -2,14 +2,17 @@
 
 import numpy as np
 
-_EPS = float(np.finfo("float32").eps)
+from keras_sn.lipschitz.lower.flat_model import FlatModel
+
 # What a pair must confirm of the slope at a point.
 _CONFIRMED = 0.998
 _SHIFT = 1e-5
 _SHIFTS = 8
 
 
-def proved_slope(model, candidates, rng):
+def proved_slope(
+    model: FlatModel, candidates: list[tuple], rng: np.random.Generator
+) -> float:
     """The steepest slope at the given points that stands up to a check.
 
     Whatever the unit vector `u`, no Lipschitz constant is below `|J^T u|` at
@@ -41,7 +44,9 @@ def proved_slope(model, candidates, rng):
     return best or fallback
 
 
-def slope_at(model, x, u, rng):
+def slope_at(
+    model: FlatModel, x: np.ndarray, u: np.ndarray, rng: np.random.Generator
+) -> float:
     """`|J^T u|` beside a point, the least of several, rounding taken off."""
     shifts = rng.standard_normal((_SHIFTS, len(x)))
     norms = np.linalg.norm(shifts, axis=1, keepdims=True)
@@ -49,15 +54,17 @@ def slope_at(model, x, u, rng):
     u = u.astype("float32").astype("float64")
     slopes = []
     # An ulp further every rounding inside of the model falls differently.
-    for ends in (points, _an_ulp_off(points, rng)):
+    for ends in (points, _an_ulp_off(points, model.eps, rng)):
         _, gradients = model.pullback(ends, lambda outputs: u[None])
         slopes.append(np.linalg.norm(gradients, axis=1))
     slopes = np.array(slopes) / max(np.linalg.norm(u), 1e-30)
-    noise = np.abs(slopes[0] - slopes[1]).max() + 4 * _EPS * slopes.max()
+    noise = np.abs(slopes[0] - slopes[1]).max() + 4 * model.eps * slopes.max()
     return float(np.nan_to_num(slopes.min() - noise, nan=0.0, posinf=0.0))
 
 
-def steepest_pair(model, x, v, rng):
+def steepest_pair(
+    model: FlatModel, x: np.ndarray, v: np.ndarray, rng: np.random.Generator
+) -> tuple[float, float]:
     """The largest quotient of pairs around a point.
 
     Returns:
@@ -67,9 +74,9 @@ def steepest_pair(model, x, v, rng):
     ends = np.stack([x - lengths * v, x + lengths * v])
     ends = ends.astype("float32").astype("float64")
     values = _evaluate(model, ends)
-    noise = 2 * _EPS * np.linalg.norm(values, axis=-1)
+    noise = 2 * model.eps * np.linalg.norm(values, axis=-1)
     for _ in range(3):
-        moved = _evaluate(model, _an_ulp_off(ends, rng))
+        moved = _evaluate(model, _an_ulp_off(ends, model.eps, rng))
         moved = np.linalg.norm(moved - values, axis=-1)
         noise = np.maximum(noise, 2 * moved)
     distance = np.linalg.norm(ends[1] - ends[0], axis=-1)
@@ -81,16 +88,18 @@ def steepest_pair(model, x, v, rng):
     return float(quotients[best]), float(min(noise[best], quotients[best]))
 
 
-def size_of(points):
+def size_of(points: np.ndarray) -> np.ndarray:
     """A length to measure steps in, positive at the origin too."""
     norms = np.linalg.norm(points, axis=1, keepdims=True)
     return norms + 0.05 * np.sqrt(points.shape[1])
 
 
-def _evaluate(model, ends):
+def _evaluate(model: FlatModel, ends: np.ndarray) -> np.ndarray:
     rows = model.evaluate(ends.reshape(-1, ends.shape[-1]))
     return rows.reshape(*ends.shape[:-1], -1)
 
 
-def _an_ulp_off(points, rng):
-    return points * (1 + rng.choice([-_EPS, _EPS], points.shape))
+def _an_ulp_off(
+    points: np.ndarray, eps: float, rng: np.random.Generator
+) -> np.ndarray:
+    return points * (1 + rng.choice([-eps, eps], points.shape))

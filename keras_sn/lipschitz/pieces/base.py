@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 # How good a constant is.
 EXACT = "exact"
 UPPER = "upper bound"
@@ -22,16 +24,24 @@ class Piece:
             of the input alone, with this same constant.
         axes: The channel axis of input and output, if channelwise; `None`
             where any axis is as good as any other.
+
+    Attributes:
+        roundings: How often a computation in floating point rounds a number
+            on its way, sums aside.
+        terms: Of how many numbers it takes sums; `None`: perhaps of all.
     """
+
+    roundings: float = 4.0
+    terms: int | None = None
 
     def __init__(
         self,
-        constant,
-        source,
-        guarantee=EXACT,
-        reason=None,
-        channelwise=False,
-        axes=None,
+        constant: float | None,
+        source: str,
+        guarantee: str = EXACT,
+        reason: str | None = None,
+        channelwise: bool = False,
+        axes: tuple[int, int] | None = None,
     ):
         self._constant = constant
         self.source = source
@@ -41,27 +51,51 @@ class Piece:
         self.axes = axes
 
     @property
-    def constant(self):
+    def constant(self) -> float:
+        """Upper bound of the Lipschitz constant."""
+        assert self._constant is not None
         return self._constant
 
     @property
-    def bounded(self):
+    def bounded(self) -> bool:
         """Whether the constant is finite, which is cheaper to tell."""
         return math.isfinite(self.constant)
 
     @property
-    def guarantee(self):
+    def guarantee(self) -> str:
+        """How good the constant is."""
         return self._guarantee if math.isfinite(self.constant) else NONE
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.constant:.6g} ({self.source})>"
 
 
 class Identity(Piece):
     """Nothing at all at inference, such as dropout."""
 
-    def __init__(self, source="identity at inference"):
+    roundings = 0.0
+    terms = 1
+
+    def __init__(self, source: str = "identity at inference"):
         super().__init__(1.0, source, channelwise=True)
+
+
+class Rearrangement(Piece):
+    """The numbers of the input in another order or shape, some of them.
+
+    Each at most once, so the constant is one.
+    """
+
+    roundings = 0.0
+    terms = 1
+
+    def __init__(
+        self,
+        source: str = "isometry",
+        channelwise: bool = False,
+        axes: tuple[int, int] | None = None,
+    ):
+        super().__init__(1.0, source, channelwise=channelwise, axes=axes)
 
 
 class Slope(Piece):
@@ -73,12 +107,14 @@ class Slope(Piece):
         source: The formula.
     """
 
-    def __init__(self, low, high, source):
+    terms = 1
+
+    def __init__(self, low: float, high: float, source: str):
         super().__init__(max(abs(low), abs(high)), source, channelwise=True)
         self.low = float(low)
         self.high = float(high)
 
-    def after(self, other):
+    def after(self, other: "Slope") -> "Slope":
         """The composition of this one after another."""
         products = [
             a * b
@@ -94,7 +130,7 @@ class Slope(Piece):
         )
 
 
-class Flatten(Piece):
+class Flatten(Rearrangement):
     """`Flatten`: isometric; remembers where each channel goes.
 
     Args:
@@ -103,49 +139,13 @@ class Flatten(Piece):
         axis: The channel axis of the input.
     """
 
-    def __init__(self, channel_of, axis):
-        super().__init__(1.0, "isometry")
+    def __init__(self, channel_of: np.ndarray | None, axis: int | None):
+        super().__init__()
         self.channel_of = channel_of
         self.axis = axis
 
 
-class Merge:
-    """What a layer does with several inputs.
-
-    Args:
-        kind: `"sum"`: the distances of the inputs add up, as in `Add`.
-            `"stack"`: their squares do, as in `Concatenate`.
-        source: The formula.
-        factors: A factor per input, such as the root of how often
-            broadcasting repeats it. `None`: 1 each.
-    """
-
-    def __init__(self, kind, source, factors=None):
-        self.kind = kind
-        self.source = source
-        self.factors = factors
-
-
-def repetitions(shapes, output_shape):
-    """For each input, the root of how often broadcasting repeats it.
-
-    Args:
-        shapes: Shapes of the inputs, batch axis first.
-        output_shape: Shape of the output.
-
-    Returns:
-        List of factors, `None` if an open axis hides them.
-    """
-    if shapes is None or all(s[1:] == shapes[0][1:] for s in shapes):
-        return [1.0] * len(shapes or [None])
-    sizes = [s[1:] for s in [*shapes, output_shape or (None, None)]]
-    if any(None in size for size in sizes):
-        return None
-    total = math.prod(sizes[-1])
-    return [math.sqrt(total / math.prod(size)) for size in sizes[:-1]]
-
-
-def unbounded(reason, way_out=None):
+def unbounded(reason: str, way_out: str | None = None) -> Piece:
     """The piece of a layer that has no Lipschitz constant, or none known."""
     if way_out:
         reason = f"{reason} {way_out}"

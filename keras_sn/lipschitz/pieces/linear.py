@@ -9,6 +9,7 @@ from keras_sn.linear_maps.frequencies import TapGeometry
 from keras_sn.linear_maps.symbol import Symbol
 from keras_sn.lipschitz.pieces.base import UPPER
 from keras_sn.lipschitz.pieces.base import Piece
+from keras_sn.lipschitz.pieces.leading import leading_triplet
 from keras_sn.lipschitz.pieces.rounding import scaled_error
 from keras_sn.lipschitz.pieces.rounding import scaling_error
 from keras_sn.norms import symbol_norm
@@ -127,7 +128,7 @@ class Matrix(LinearPiece):
         return Matrix(array, self.axis, self.source, error, self.channel_of)
 
     def top(self):
-        left, norm, right = symbol_norm.top_vectors(self.array)
+        left, norm, right = leading_triplet(self.array)
         energy = right**2
         if self.channel_of is not None:
             energy = np.bincount(self.channel_of, energy, self.inputs)

@@ -8,10 +8,11 @@ from keras_sn.lipschitz.rules import merging
 from keras_sn.lipschitz.rules import normalization
 from keras_sn.lipschitz.rules import pooling
 from keras_sn.lipschitz.rules import preprocessing
+from keras_sn.lipschitz.rules import resampling
 from keras_sn.lipschitz.rules import sequences
 from keras_sn.lipschitz.rules import shaping
 from keras_sn.lipschitz.rules import wrappers
-from keras_sn.lipschitz.rules.registry import Call
+from keras_sn.lipschitz.rules.call import Call
 from keras_sn.lipschitz.rules.registry import pieces_of
 from keras_sn.lipschitz.rules.registry import register_rule
 from keras_sn.lipschitz.rules.registry import rules

@@ -1,19 +1,23 @@
 """Rules of the activations: functions, and layers that are nothing else."""
 
-import math
+from typing import Any
 
 import keras
 import numpy as np
 from keras import activations
 from keras import ops
 
-from keras_sn.lipschitz.pieces.base import UPPER
 from keras_sn.lipschitz.pieces.base import Identity
 from keras_sn.lipschitz.pieces.base import Piece
 from keras_sn.lipschitz.pieces.base import Slope
 from keras_sn.lipschitz.pieces.base import unbounded
+from keras_sn.lipschitz.pieces.merge import Merge
+from keras_sn.lipschitz.pieces.probabilities import LogSoftmax
+from keras_sn.lipschitz.pieces.probabilities import Sigmoid
+from keras_sn.lipschitz.pieces.probabilities import Softmax
+from keras_sn.lipschitz.rules.call import Call
 from keras_sn.lipschitz.rules.registry import REGISTER
-from keras_sn.lipschitz.rules.registry import Call
+from keras_sn.lipschitz.rules.registry import Pieces
 from keras_sn.lipschitz.rules.registry import as_pieces
 from keras_sn.lipschitz.rules.registry import function_rule
 from keras_sn.lipschitz.rules.registry import pieces_of
@@ -54,18 +58,29 @@ _SLOPES = {
     "hard_sigmoid": (0, 1 / 6),
     "sparse_sigmoid": (0, 0.5),
 }
+# They pick numbers, and compute none.
+_UNROUNDED = ("relu", "relu6", "hard_tanh")
 
 
-def _register_slopes(name, low, high):
-    formula = f"{max(abs(low), abs(high)):.10g}"
-    note = f"derivative in [{low:.10g}, {high:.10g}]"
-
+def slope_of(name: str) -> Piece:
+    """The piece of the activation of that name in `keras.activations`."""
+    if name == "linear":
+        return Identity("linear")
+    if name == "sigmoid":
+        return Sigmoid()
+    low, high = _SLOPES[name]
     # 1/6 is not a float64; the next larger one bounds it.
     piece = Slope(low, np.nextafter(high, 2) if high == 1 / 6 else high, name)
-    if name == "linear":
-        piece = Identity("linear")
+    if name in _UNROUNDED:
+        piece.roundings = 0.0
+    return piece
+
+
+def _register_slopes(name: str, low: float, high: float) -> None:
+    formula = f"{max(abs(low), abs(high)):.10g}"
+    note = f"derivative in [{low:.10g}, {high:.10g}]"
     register_rule(getattr(activations, name), formula, note)(
-        lambda function, call: piece
+        lambda function, call: slope_of(name)
     )
 
 
@@ -96,18 +111,23 @@ refuse(
 
 
 @register_rule(activations.softmax, "1/2", "Jacobian diag(p) - p p^T")
-def softmax_function(function, call):
-    return Piece(0.5, "softmax: 1/2")
+def softmax_function(function: Any, call: Call) -> Piece:
+    return Softmax(-1, None if call.shape is None else call.shape[-1])
 
 
 @register_rule(
     activations.log_softmax, "sqrt(n)", "Jacobian I - 1 p^T, p at a vertex"
 )
-def log_softmax(function, call):
-    size = None if call.shape is None else call.shape[-1]
+def log_softmax(function: Any, call: Call) -> Piece:
+    return log_softmax_piece(-1, call)
+
+
+def log_softmax_piece(axis: int, call: Call) -> Piece:
+    """The piece of a log-softmax over one axis."""
+    size = None if call.shape is None else call.shape[axis]
     if size is None:
         return unbounded("log_softmax over an axis of unknown size.")
-    return Piece(math.sqrt(size) if size > 1 else 0.0, "log_softmax: sqrt(n)")
+    return LogSoftmax(axis, size)
 
 
 @register_rule(
@@ -115,7 +135,7 @@ def log_softmax(function, call):
     "1",
     "projection onto the simplex; inf where Keras computes something else",
 )
-def sparsemax(function, call):
+def sparsemax(function: Any, call: Call) -> Piece:
     # Keras 3.15 subtracts the sum of all partial sums in place of the last
     # one, and jumps where an entry joins the support.
     probe = np.array([[1.0, 0.2, 0.1, -3.0, 0.5]], "float32")
@@ -129,7 +149,7 @@ def sparsemax(function, call):
     )
 
 
-def activation_pieces(activation, call):
+def activation_pieces(activation: Any, call: Call) -> list[Piece]:
     """The pieces of an activation, as layers hold it.
 
     Args:
@@ -142,22 +162,32 @@ def activation_pieces(activation, call):
     if activation is None or activation is activations.linear:
         return []
     if isinstance(activation, keras.layers.Layer):
-        return pieces_of(activation, call)
+        return _list(pieces_of(activation, call))
     rule = function_rule(activation)
     name = getattr(activation, "__name__", repr(activation))
     if rule is None:
         return [
             unbounded(f"No rule is known for the activation {name}.", REGISTER)
         ]
-    return as_pieces(rule.function(activation, call), rule, name, call)
+    return _list(as_pieces(rule.function(activation, call), rule, name))
+
+
+def _list(pieces: Pieces) -> list[Piece]:
+    if isinstance(pieces, Merge):
+        return [unbounded("An activation takes one input, not several.")]
+    return pieces
 
 
 @register_rule(keras.layers.Activation, "that of the activation")
-def activation_layer(layer, call):
+def activation_layer(layer: keras.layers.Activation, call: Call) -> list[Piece]:
     return activation_pieces(layer.activation, call) or [Identity("linear")]
 
 
-def relu_slopes(negative_slope=0.0, max_value=None, threshold=0.0):
+def relu_slopes(
+    negative_slope: float = 0.0,
+    max_value: float | None = None,
+    threshold: float = 0.0,
+) -> Piece:
     """The piece of `keras.activations.relu` with all its arguments."""
     if threshold != 0:
         return unbounded(
@@ -167,7 +197,10 @@ def relu_slopes(negative_slope=0.0, max_value=None, threshold=0.0):
     slopes = [1.0, float(negative_slope)]
     if max_value is not None:
         slopes.append(0.0)
-    return Slope(min(slopes), max(slopes), "relu: max(1, |slope|)")
+    piece = Slope(min(slopes), max(slopes), "relu: max(1, |slope|)")
+    if negative_slope == 0:
+        piece.roundings = 0.0
+    return piece
 
 
 @register_rule(
@@ -175,41 +208,57 @@ def relu_slopes(negative_slope=0.0, max_value=None, threshold=0.0):
     "max(1, |negative_slope|)",
     "inf with threshold != 0, where it jumps",
 )
-def relu(layer, call):
+def relu(layer: keras.layers.ReLU, call: Call) -> Piece:
     return relu_slopes(layer.negative_slope, layer.max_value, layer.threshold)
 
 
 @register_rule(keras.layers.LeakyReLU, "max(1, |negative_slope|)")
-def leaky_relu(layer, call):
+def leaky_relu(layer: keras.layers.LeakyReLU, call: Call) -> Piece:
     return relu_slopes(layer.negative_slope)
 
 
 @register_rule(keras.layers.ELU, "max(1, |alpha|)")
-def elu(layer, call):
-    alpha = float(layer.alpha)
+def elu(layer: keras.layers.ELU, call: Call) -> Piece:
+    return elu_slopes(float(layer.alpha))
+
+
+def elu_slopes(alpha: float) -> Piece:
+    """The piece of `keras.activations.elu` with any `alpha`."""
     return Slope(min(0.0, alpha), max(1.0, alpha), "elu: max(1, |alpha|)")
 
 
 @register_rule(keras.layers.PReLU, "max(1, max|alpha|)")
-def prelu(layer, call):
+def prelu(layer: keras.layers.PReLU, call: Call) -> Piece:
     alpha = call.weight(layer, "alpha")
     low = min(1.0, float(alpha.min(initial=1.0)))
     high = max(1.0, float(alpha.max(initial=1.0)))
     return Slope(low, high, "PReLU: max(1, max|alpha|)")
 
 
-@register_rule(keras.layers.Softmax, "1/2", "over each set of axes")
-def softmax(layer, call):
-    if call.arguments.get("mask") is not None:
-        # With a mask it is a softmax over fewer numbers.
-        return Piece(0.5, "softmax: 1/2", UPPER)
-    return Piece(0.5, "softmax: 1/2")
+@register_rule(
+    keras.layers.Softmax, "1/2", "over each set of axes", constants=("mask",)
+)
+def softmax(layer: keras.layers.Softmax, call: Call) -> Piece:
+    mask = call.arguments.get("mask")
+    if mask is None:
+        return softmax_piece(layer.axis, call)
+    if call.shape is None or tuple(mask.shape) != tuple(call.shape):
+        return unbounded(
+            "The mask may repeat the input by broadcasting.",
+            "Pass a mask in the shape of the input.",
+        )
+    # A softmax over fewer numbers.
+    return Softmax(layer.axis)
 
 
-def scalar_slopes(name):
-    """The piece of an activation by its name, or `None`."""
-    if name in _SLOPES:
-        return activation_pieces(getattr(activations, name), Call()) or [
-            Identity("linear")
-        ]
-    return None
+def softmax_piece(axis: Any, call: Call) -> Piece:
+    """The piece of a softmax over one axis or several."""
+    axes = axis if isinstance(axis, (list, tuple)) else [axis]
+    if call.shape is None or len(axes) != 1:
+        return Softmax(axis)
+    return Softmax(axis, call.shape[axes[0]])
+
+
+def scalar_slope(name: str) -> Piece | None:
+    """The piece of an activation by its name, `None` if it is another."""
+    return slope_of(name) if name in _SLOPES else None

@@ -16,9 +16,10 @@ from keras_sn.lipschitz.pieces.base import unbounded
 from keras_sn.lipschitz.pieces.linear import Diagonal
 from keras_sn.lipschitz.pieces.linear import Kernel
 from keras_sn.lipschitz.pieces.linear import Matrix
+from keras_sn.lipschitz.pieces.merge import scaling_norm
 from keras_sn.lipschitz.rules.activations import activation_pieces
+from keras_sn.lipschitz.rules.call import Call
 from keras_sn.lipschitz.rules.registry import REGISTER
-from keras_sn.lipschitz.rules.registry import Call
 from keras_sn.lipschitz.rules.registry import refuse
 from keras_sn.lipschitz.rules.registry import register_linear_rule
 from keras_sn.lipschitz.rules.registry import register_rule
@@ -167,11 +168,19 @@ def feature_normalization(layer, call):
     # Keras puts the standard deviation no lower than its epsilon.
     deviation = np.maximum(np.sqrt(variance), keras.config.epsilon())
     factor = deviation if layer.invert else 1 / deviation
-    bound = float(factor.max()) * (1 + 1e-15)
+    bound = scaling_norm(factor, call.shape)
+    if bound is None:
+        return unbounded(_REPEATS, "Fix the shape in `keras.Input`.")
     return Piece(bound, "max 1/sqrt(variance)", channelwise=False)
 
 
 @register_rule(keras.layers.Rescaling, "max|scale|")
 def rescaling(layer, call):
-    bound = float(np.abs(np.asarray(layer.scale, "float64")).max())
-    return Piece(bound, "|scale|", UPPER if np.ndim(layer.scale) else "exact")
+    scale = np.broadcast_arrays(layer.scale, layer.offset)[0]
+    bound = scaling_norm(scale, call.shape)
+    if bound is None:
+        return unbounded(_REPEATS, "Fix the shape in `keras.Input`.")
+    return Piece(bound, "|scale|", UPPER if np.ndim(scale) else "exact")
+
+
+_REPEATS = "It may repeat its input by broadcasting, over an open axis."

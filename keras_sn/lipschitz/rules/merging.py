@@ -2,38 +2,47 @@
 
 import keras
 
-from keras_sn.lipschitz.pieces.base import Merge
-from keras_sn.lipschitz.pieces.base import repetitions
+from keras_sn.lipschitz.pieces.base import Piece
 from keras_sn.lipschitz.pieces.base import unbounded
+from keras_sn.lipschitz.pieces.merge import Merge
+from keras_sn.lipschitz.pieces.merge import repetitions
+from keras_sn.lipschitz.rules.call import Call
 from keras_sn.lipschitz.rules.registry import refuse
 from keras_sn.lipschitz.rules.registry import register_rule
 
 
 @register_rule(keras.layers.Add, "sum of the branches")
 @register_rule(keras.layers.Subtract, "sum of the branches")
-def add(layer, call):
+def add(layer: keras.layers.Layer, call: Call) -> Piece | Merge:
     return elementwise("sum", "sum of the branches", call)
 
 
 @register_rule(keras.layers.Average, "sum of the branches / n")
-def average(layer, call):
+def average(layer: keras.layers.Layer, call: Call) -> Piece | Merge:
     count = len(call.shapes) if call.shapes else 1
     return elementwise("sum", "sum of the branches / n", call, 1 / count)
 
 
 @register_rule(keras.layers.Maximum, "root of the sum of squares")
 @register_rule(keras.layers.Minimum, "root of the sum of squares")
-def extremum(layer, call):
+def extremum(layer: keras.layers.Layer, call: Call) -> Piece | Merge:
     return elementwise("stack", "root of the sum of squares", call)
 
 
 @register_rule(keras.layers.Concatenate, "root of the sum of squares")
-def concatenate(layer, call):
+def concatenate(layer: keras.layers.Layer, call: Call) -> Merge:
     return Merge("stack", "root of the sum of squares")
 
 
-def elementwise(kind, source, call, scale=1.0):
+def elementwise(
+    kind: str, source: str, call: Call, scale: float = 1.0
+) -> Piece | Merge:
     """The merge of inputs that broadcasting makes equal in shape."""
+    if not call.shapes:
+        return unbounded(
+            "How many inputs it merges is not known, nor their shapes.",
+            "Bound a model around it.",
+        )
     factors = repetitions(call.shapes, call.output_shape)
     if factors is None:
         return unbounded(

@@ -3,10 +3,13 @@
 import keras
 
 from keras_sn.lipschitz.pieces.base import Identity
+from keras_sn.lipschitz.pieces.base import Piece
 from keras_sn.lipschitz.pieces.base import unbounded
+from keras_sn.lipschitz.rules.call import Call
 from keras_sn.lipschitz.rules.registry import REGISTER
 from keras_sn.lipschitz.rules.registry import refuse
 from keras_sn.lipschitz.rules.registry import register_rule
+from keras_sn.lipschitz.rules.wrappers import inner_piece
 
 # Augmentations that return their input unchanged unless training.
 AUGMENTATIONS = (
@@ -86,10 +89,8 @@ for _name in ("MelSpectrogram", "STFTSpectrogram"):
 @register_rule(
     keras.layers.Pipeline, "product of its layers", "inf if one has none"
 )
-def pipeline(layer, call):
-    from keras_sn.lipschitz.rules.wrappers import inner_piece
-
-    pieces = []
+def pipeline(layer: keras.layers.Pipeline, call: Call) -> list[Piece] | Piece:
+    pieces: list[Piece] = []
     for inner in layer.layers:
         # Shapes inside of a pipeline are not recorded.
         piece = inner_piece(inner, call, None)

@@ -1,23 +1,24 @@
 """Which rule bounds which layer: the registry, and what a rule is told."""
 
+import dataclasses
+import inspect
 import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
-from keras_sn.linear_maps.arrays import float64
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.registry import nearest_class
 from keras_sn.linear_maps.registry import registered_classes
 from keras_sn.linear_maps.subclasses import overridden_names
-from keras_sn.linear_maps.weights import AppliedWeight
-from keras_sn.linear_maps.wrapped import applied_value
 from keras_sn.lipschitz.pieces.base import UPPER
-from keras_sn.lipschitz.pieces.base import Merge
 from keras_sn.lipschitz.pieces.base import Piece
 from keras_sn.lipschitz.pieces.base import unbounded
+from keras_sn.lipschitz.pieces.merge import Merge
+from keras_sn.lipschitz.rules.call import Call
 
-_RULES: dict = {}
-_LINEAR_RULE: list = []
+Pieces = list[Piece] | Merge
 
 REGISTER = (
     "Register a rule for it with `keras_sn.lipschitz.register_rule`, if you "
@@ -25,6 +26,7 @@ REGISTER = (
 )
 
 
+@dataclasses.dataclass
 class Rule:
     """A rule and what the documentation says about it.
 
@@ -33,75 +35,56 @@ class Rule:
         formula: The constant, as text.
         note: Source or reason, as text.
         owner: The class or function it was registered for.
+        constants: Names of arguments besides the first that it allows for,
+            as long as they are constants.
+        refuses: Whether it says why there is no constant, and no more.
     """
 
-    def __init__(self, function, formula, note, owner):
-        self.function = function
-        self.formula = formula
-        self.note = note
-        self.owner = owner
-
-
-class Call:
-    """One use of a layer, as a rule sees it.
-
-    Args:
-        shapes: Shapes of the inputs, batch axis first, `None` where open;
-            `None` altogether if nothing is known.
-        arguments: Keyword arguments of the call.
-        overrides: `{id(variable): tensor}` of weights that a wrapper
-            replaces.
-        output_shape: Shape of the output, or `None`.
-        constant_of: Function of `(layer, shape, overrides)` for the constant
-            of a layer inside of the layer.
-    """
-
-    def __init__(
-        self,
-        shapes=None,
-        arguments=None,
-        overrides=None,
-        constant_of=None,
-        output_shape=None,
-    ):
-        self.shapes = shapes
-        self.arguments = arguments or {}
-        self.overrides = overrides or {}
-        self.constant_of = constant_of
-        self.output_shape = output_shape
+    function: Callable[[Any, Call], Any]
+    formula: str | None
+    note: str | None
+    owner: Any
+    constants: tuple[str, ...] = ()
+    refuses: bool = False
 
     @property
-    def shape(self):
-        """Shape of the first input, or `None`."""
-        return self.shapes[0] if self.shapes else None
+    def knows_inputs_alone(self) -> bool:
+        """Whether it bounds what a layer does to its first argument alone.
 
-    @property
-    def rank(self):
-        return None if self.shape is None else len(self.shape)
-
-    def weight(self, layer, name):
-        """The weight that the layer applies, a float64 array."""
-        return self.value(AppliedWeight(layer, name))
-
-    def value(self, weight):
-        """What is applied as a weight of a linear map, a float64 array."""
-        return float64(applied_value(weight, self.overrides))
+        A rule of the user's for a layer of the user's knows all arguments.
+        """
+        in_keras = self.owner.__module__.startswith("keras.")
+        return in_keras or self.owner is LinearMap
 
 
-def register_rule(target, formula=None, note=None):
+# Largest relative error of rounding to them.
+_UNITS = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
+_RULES: dict[Any, Rule] = {}
+_LINEAR_RULE: list[Rule] = []
+
+
+def register_rule(
+    target: Any,
+    formula: str | None = None,
+    note: str | None = None,
+    constants: tuple[str, ...] = (),
+) -> Callable[[Callable], Callable]:
     """Registers the rule that bounds a layer's Lipschitz constant.
 
     The rule takes `(layer, call)`: the built layer and a `Call`, which knows
     the shapes of the inputs (`call.shapes`) and reads weights in float64
     (`call.weight(layer, "kernel")`). It returns an upper bound of the
     Lipschitz constant in the l2 norm as a number, or `math.inf`; of a layer
-    with several inputs, with respect to all of them together. It also serves
-    subclasses that replace nothing but configuration.
+    with several inputs, masks among them, with respect to all of them
+    together. It also serves subclasses that replace nothing but
+    configuration.
 
     Args:
         target: Subclass of `keras.layers.Layer`, or an activation function.
         formula: The constant as text, for reports and documentation.
         note: Where the formula comes from.
+        constants: For a layer of Keras's own, the arguments besides the first
+            that the rule allows for, if they are no tensors of the graph.
 
     Returns:
         A decorator for the rule.
@@ -134,21 +117,25 @@ def register_rule(target, formula=None, note=None):
             f"activation function. Received: {target!r}"
         )
 
-    def register(function):
-        _RULES[target] = Rule(function, formula, note, target)
+    def register(function: Callable) -> Callable:
+        _RULES[target] = Rule(function, formula, note, target, constants)
         return function
 
     return register
 
 
-def refuse(target, reason, way_out=REGISTER):
+def refuse(target: Any, reason: str, way_out: str = REGISTER) -> None:
     """Registers that a layer has no finite constant, and why."""
-    register_rule(target, "inf", reason)(
-        lambda layer, call: unbounded(reason, way_out)
+    _RULES[target] = Rule(
+        lambda layer, call: unbounded(reason, way_out),
+        "inf",
+        reason,
+        target,
+        refuses=True,
     )
 
 
-def register_linear_rule(function):
+def register_linear_rule(function: Callable) -> Callable:
     """Registers the rule of every layer that has a registered linear map."""
     _LINEAR_RULE[:] = [
         Rule(function, "|A|", "the norm of its linear map", LinearMap)
@@ -156,7 +143,7 @@ def register_linear_rule(function):
     return function
 
 
-def find_rule(layer):
+def find_rule(layer: keras.layers.Layer) -> Rule | None:
     """The rule of a layer's class, or `None`.
 
     That of a base class serves a subclass only if it replaces nothing but
@@ -169,11 +156,11 @@ def find_rule(layer):
     return _RULES[base] if base in _RULES else _LINEAR_RULE[0]
 
 
-def _known_class(layer):
+def _known_class(layer: keras.layers.Layer) -> Any:
     return nearest_class(layer, _RULES.keys() | registered_classes())
 
 
-def _why_no_rule(layer):
+def _why_no_rule(layer: keras.layers.Layer) -> str:
     kind, base = type(layer).__name__, _known_class(layer)
     if base in (None, keras.layers.Layer, keras.layers.Wrapper):
         return f"No rule is known for a {kind} layer."
@@ -184,7 +171,7 @@ def _why_no_rule(layer):
     )
 
 
-def function_rule(function):
+def function_rule(function: Any) -> Rule | None:
     """The rule of an activation function, or `None`."""
     try:
         return _RULES.get(function)
@@ -192,12 +179,12 @@ def function_rule(function):
         return None
 
 
-def rules():
+def rules() -> dict[Any, Rule]:
     """All rules by the class or function they were registered for."""
     return dict(_RULES)
 
 
-def pieces_of(layer, call):
+def pieces_of(layer: keras.layers.Layer, call: Call) -> Pieces:
     """What a layer does: a list of pieces, or a `Merge`.
 
     Args:
@@ -220,33 +207,86 @@ def pieces_of(layer, call):
                 "Bound the model before quantizing it.",
             )
         ]
-    if call.arguments.get("training") is True:
-        return [
-            unbounded(
-                "It is called with `training=True`.",
-                "The bounds hold at inference: leave the argument out.",
+    refusal = _refused_argument(layer, rule, call.arguments)
+    if refusal is not None and not rule.refuses:
+        return [refusal]
+    pieces = as_pieces(rule.function(layer, call), rule, kind)
+    if isinstance(pieces, Merge):
+        return pieces
+    return [*pieces, *_roundings_of_a_wrapper(layer, call)]
+
+
+def _roundings_of_a_wrapper(
+    layer: keras.layers.Layer, call: Call
+) -> list[Piece]:
+    """What 16 bits do to weights that a wrapper replaces.
+
+    It may round the weight, the factor and their product: each entry by at
+    most four roundings, which moves the norm by that times the root of the
+    rank, or of taps times rank.
+    """
+    if layer.compute_dtype not in _UNITS:
+        return []
+    unit, pieces = _UNITS[layer.compute_dtype], []
+    for variable in layer.weights:
+        if id(variable) in call.overrides:
+            ends = max(variable.shape[-2:])
+            rank = math.prod(variable.shape) / max(ends, 1)
+            excess = 1 + 4 * unit * math.sqrt(rank)
+            pieces.append(
+                Piece(excess, "16-bit weights", UPPER, channelwise=False)
             )
-        ]
-    return as_pieces(rule.function(layer, call), rule, kind, call)
+    return pieces
 
 
-def as_pieces(result, rule, kind, call):
+def _refused_argument(
+    layer: keras.layers.Layer, rule: Rule, arguments: dict[str, Any]
+) -> Piece | None:
+    """The reason not to use a rule, if an argument of the call gives one."""
+    for name, value in arguments.items():
+        if name == "training":
+            # Keras records the default of the layers that augment.
+            if value is True and _default(layer, name) is not True:
+                return unbounded(
+                    "It is called with `training=True`.",
+                    "The bounds hold at inference: leave the argument out.",
+                )
+            continue
+        if not rule.knows_inputs_alone:
+            # Whoever wrote the layer wrote the rule for all its arguments.
+            continue
+        values = [v for v in keras.tree.flatten(value) if v is not None]
+        symbolic = any(isinstance(v, keras.KerasTensor) for v in values)
+        allowed = name in rule.constants and not symbolic
+        if values and value is not False and not allowed:
+            return unbounded(
+                f"It is called with `{name}`, and its rule bounds what it "
+                "does to its inputs alone.",
+                f"Leave `{name}` out, or write it as a layer and register a "
+                "rule with `keras_sn.lipschitz.register_rule`.",
+            )
+    return None
+
+
+def _default(layer: keras.layers.Layer, name: str) -> Any:
+    parameter = inspect.signature(layer.call).parameters.get(name)
+    return None if parameter is None else parameter.default
+
+
+def as_pieces(result: Any, rule: Rule, kind: str) -> Pieces:
     """What a rule returned, as a list of pieces or a merge."""
     if isinstance(result, Merge):
         return result
-    if not isinstance(result, (list, tuple)):
-        constant = result if isinstance(result, Piece) else None
-        if constant is None:
-            value = float(result)
-            if math.isnan(value) or value < 0:
-                raise ValueError(
-                    f"The rule for {kind} returned {result!r}; a Lipschitz "
-                    "constant is a non-negative number or `inf`."
-                )
-            source = rule.formula or f"rule registered for {kind}"
-            reason = rule.note or "Its registered rule says so."
-            constant = Piece(
-                value, source, UPPER, reason if math.isinf(value) else None
-            )
-        result = [constant]
-    return list(result)
+    if isinstance(result, (list, tuple)):
+        return list(result)
+    if isinstance(result, Piece):
+        return [result]
+    value = float(result)
+    if math.isnan(value) or value < 0:
+        raise ValueError(
+            f"The rule for {kind} returned {result!r}; a Lipschitz "
+            "constant is a non-negative number or `inf`."
+        )
+    source = rule.formula or f"rule registered for {kind}"
+    reason = rule.note or "Its registered rule says so."
+    return [Piece(value, source, UPPER, reason if math.isinf(value) else None)]

@@ -1,5 +1,7 @@
 """Rules of recurrent layers and attention."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -7,7 +9,7 @@ from keras_sn.lipschitz.pieces.base import UPPER
 from keras_sn.lipschitz.pieces.base import Piece
 from keras_sn.lipschitz.pieces.base import unbounded
 from keras_sn.lipschitz.rules.activations import activation_pieces
-from keras_sn.lipschitz.rules.registry import Call
+from keras_sn.lipschitz.rules.call import Call
 from keras_sn.lipschitz.rules.registry import refuse
 from keras_sn.lipschitz.rules.registry import register_rule
 from keras_sn.norms.proofs import norm_upper
@@ -69,7 +71,7 @@ for _name in (
     "norm of the block Toeplitz matrix of |U|^(i-j) |W|",
     "inf for an open number of steps with |U| >= 1",
 )
-def simple_rnn(layer, call):
+def simple_rnn(layer: keras.layers.SimpleRNN, call: Call) -> Any:
     if layer.stateful or len(call.shapes or [None]) > 1:
         return unbounded(
             "The state comes from outside of the call.",
@@ -92,12 +94,16 @@ def simple_rnn(layer, call):
                 "not below 1.",
                 "Fix the number of steps, or normalize the recurrent kernel.",
             )
-        return Piece(kernel / (1 - recurrent) * (1 + 1e-14), source, UPPER)
-    bound = kernel * _toeplitz_norm(recurrent, steps, layer.return_sequences)
-    return Piece(bound * (1 + 1e-14), source, UPPER)
+        loop = 1 / (1 - recurrent)
+    else:
+        loop = _toeplitz_norm(recurrent, steps, layer.return_sequences)
+    piece = Piece(kernel * loop * (1 + 1e-14), source, UPPER)
+    # What is rounded in one step goes around with the state.
+    piece.roundings = 8.0 * max(loop, 1.0) * (1 + recurrent)
+    return piece
 
 
-def _toeplitz_norm(ratio, steps, sequences):
+def _toeplitz_norm(ratio: float, steps: int, sequences: bool) -> float:
     """Norm of the lower triangle of `ratio^(i - j)`, or of its last row."""
     with np.errstate(over="ignore"):
         powers = ratio ** np.arange(steps)

@@ -8,8 +8,10 @@ import numpy as np
 from keras_sn.lipschitz.pieces.base import Flatten
 from keras_sn.lipschitz.pieces.base import Identity
 from keras_sn.lipschitz.pieces.base import Piece
+from keras_sn.lipschitz.pieces.base import Rearrangement
 from keras_sn.lipschitz.pieces.base import unbounded
-from keras_sn.lipschitz.rules.pooling import channelwise
+from keras_sn.lipschitz.rules.call import Call
+from keras_sn.lipschitz.rules.pooling import moved
 from keras_sn.lipschitz.rules.registry import refuse
 from keras_sn.lipschitz.rules.registry import register_rule
 
@@ -40,30 +42,39 @@ for _name in (
     "ZeroPadding3D",
 ):
     register_rule(getattr(keras.layers, _name), "1", "padding or cropping")(
-        lambda layer, call: channelwise(layer, 1.0, "isometry on what is kept")
+        lambda layer, call: moved(layer, "isometry on what is kept")
     )
 
 for _name in ("Permute", "Reshape"):
     register_rule(getattr(keras.layers, _name), "1", "isometry")(
-        lambda layer, call: Piece(1.0, "isometry")
+        lambda layer, call: Rearrangement()
     )
 
 
 @register_rule(keras.layers.Flatten, "1", "isometry")
-def flatten(layer, call):
+def flatten(layer: keras.layers.Flatten, call: Call) -> Flatten:
     shape = call.shape
-    if shape is None or len(shape) < 3 or None in shape[1:]:
+    sizes = [] if shape is None else [n for n in shape[1:] if n is not None]
+    if shape is None or len(shape) < 3 or len(sizes) < len(shape) - 1:
         return Flatten(None, None)
     first = layer.data_format == "channels_first"
-    axis, channels = (1, shape[1]) if first else (-1, shape[-1])
-    positions = math.prod(shape[1:]) // channels
+    axis, channels = (1, sizes[0]) if first else (-1, sizes[-1])
+    positions = math.prod(sizes) // max(channels, 1)
     # Keras flattens channels last, whatever the format.
     return Flatten(np.tile(np.arange(channels), positions), axis)
 
 
 @register_rule(keras.layers.RepeatVector, "sqrt(n)", "repetition")
-def repeat_vector(layer, call):
-    return Piece(math.sqrt(layer.n), "sqrt(n)")
+def repeat_vector(layer: keras.layers.RepeatVector, call: Call) -> Piece:
+    return repetition_piece(layer.n)
+
+
+def repetition_piece(times: int) -> Piece:
+    """The piece of what repeats each number so many times."""
+    # A root is rounded to the nearest.
+    piece = Piece(math.sqrt(times) * (1 + 1e-15), "sqrt(n)")
+    piece.roundings, piece.terms = 0.0, 1
+    return piece
 
 
 refuse(
@@ -80,7 +91,7 @@ refuse(
 
 
 @register_rule(keras.layers.CenterCrop, "1", "inf where the input is smaller")
-def center_crop(layer, call):
+def center_crop(layer: keras.layers.CenterCrop, call: Call) -> Piece:
     size = None if call.shape is None else call.shape[-3:-1]
     if getattr(layer, "data_format", None) == "channels_first":
         size = None if call.shape is None else call.shape[-2:]
@@ -94,4 +105,4 @@ def center_crop(layer, call):
             "CenterCrop resizes this input, which is smaller than the crop.",
             "Use Resizing.",
         )
-    return Piece(1.0, "cropping")
+    return moved(layer, "cropping")

@@ -7,8 +7,8 @@ import keras
 from keras_sn.lipschitz.pieces.base import UPPER
 from keras_sn.lipschitz.pieces.base import Piece
 from keras_sn.lipschitz.pieces.base import unbounded
+from keras_sn.lipschitz.rules.call import Call
 from keras_sn.lipschitz.rules.registry import REGISTER
-from keras_sn.lipschitz.rules.registry import Call
 from keras_sn.lipschitz.rules.registry import pieces_of
 from keras_sn.lipschitz.rules.registry import refuse
 from keras_sn.lipschitz.rules.registry import register_rule

@@ -1,20 +1,25 @@
 """Descent on a smooth function with gradient: L-BFGS within a time limit."""
 
+import math
 import time
+from collections.abc import Callable
 
 import numpy as np
 
+Vector = np.ndarray
+Function = Callable[[Vector], tuple[float, Vector | None]]
+
 
 def minimize(
-    function,
-    start,
-    iterations=200,
-    memory=12,
-    deadline=None,
-    on_step=None,
-    tolerance=1e-12,
-    trials=30,
-):
+    function: Function,
+    start: Vector,
+    iterations: int = 200,
+    memory: int = 12,
+    deadline: float = math.inf,
+    on_step: Callable[[int, float, Vector], None] | None = None,
+    tolerance: float = 1e-12,
+    trials: int = 30,
+) -> tuple[Vector, float]:
     """Minimises a function that may be infinite outside of its domain.
 
     L-BFGS with backtracking (Nocedal & Wright 2006, Algorithm 7.5): a step
@@ -27,7 +32,8 @@ def minimize(
         start: Vector inside the domain.
         iterations: Largest number of steps.
         memory: Number of past steps that shape the next direction.
-        deadline: Value of `time.monotonic()` at which to stop.
+        deadline: Value of `time.monotonic()` to be back at, as well as the
+            duration of the longest evaluation so far tells.
         on_step: Called with `(step, value, vector)` after each step.
         tolerance: Relative gain of a step below which to stop.
         trials: Largest number of lengths to try for a step.
@@ -44,19 +50,18 @@ def minimize(
     >>> minimize(bowl, np.zeros(2))[0].round(6)
     array([3., 3.])
     """
+    clocked = _Clocked(function, deadline)
     point = np.array(start, "float64")
-    value, gradient = function(point)
-    if not np.isfinite(value):
+    value, gradient = clocked(point)
+    if gradient is None or not np.isfinite(value):
         return point, value
-    pairs = []
+    pairs: list[tuple[Vector, Vector]] = []
     for step in range(iterations):
         direction = _direction(gradient, pairs)
         slope = direction @ gradient
-        if not (slope < 0 and np.isfinite(slope)) or _late(deadline):
+        if not (slope < 0 and np.isfinite(slope)) or clocked.late:
             break
-        found = _backtrack(
-            function, point, value, direction, slope, deadline, trials
-        )
+        found = _backtrack(clocked, point, value, direction, slope, trials)
         if found is None:
             if not pairs:
                 break
@@ -78,7 +83,26 @@ def minimize(
     return point, value
 
 
-def _direction(gradient, pairs):
+class _Clocked:
+    """The function, and whether there is time for it once more."""
+
+    def __init__(self, function: Function, deadline: float):
+        self.function, self.deadline = function, deadline
+        self.longest = 0.0
+
+    def __call__(self, point: Vector) -> tuple[float, Vector | None]:
+        start = time.monotonic()
+        result = self.function(point)
+        self.longest = max(self.longest, time.monotonic() - start)
+        return result
+
+    @property
+    def late(self) -> bool:
+        """Whether another evaluation would end behind the deadline."""
+        return time.monotonic() + self.longest > self.deadline
+
+
+def _direction(gradient: Vector, pairs: list[tuple[Vector, Vector]]) -> Vector:
     """The two-loop recursion: minus the inverse Hessian model times g."""
     direction = -gradient
     weights = []
@@ -91,7 +115,7 @@ def _direction(gradient, pairs):
         direction = direction * ((moved @ turned) / (turned @ turned))
     else:
         direction = direction * min(
-            1.0, 1.0 / max(np.linalg.norm(gradient), 1e-300)
+            1.0, 1.0 / max(float(np.linalg.norm(gradient)), 1e-300)
         )
     for (moved, turned), weight in zip(pairs, reversed(weights), strict=True):
         correction = (turned @ direction) / (moved @ turned)
@@ -99,18 +123,22 @@ def _direction(gradient, pairs):
     return direction
 
 
-def _backtrack(function, point, value, direction, slope, deadline, trials):
+def _backtrack(
+    clocked: _Clocked,
+    point: Vector,
+    value: float,
+    direction: Vector,
+    slope: float,
+    trials: int,
+) -> tuple[Vector, float, Vector] | None:
     length = 1.0
     for _ in range(trials):
-        if _late(deadline):
+        if clocked.late:
             return None
         candidate = point + length * direction
-        new_value, new_gradient = function(candidate)
-        if new_value <= value + 1e-4 * length * slope and new_value < value:
-            return candidate, new_value, new_gradient
+        new_value, gradient = clocked(candidate)
+        lower = new_value <= value + 1e-4 * length * slope
+        if gradient is not None and lower and new_value < value:
+            return candidate, new_value, gradient
         length *= 0.4
     return None
-
-
-def _late(deadline):
-    return deadline is not None and time.monotonic() > deadline

@@ -1,27 +1,30 @@
 """LipSDP-Neuron by descent: certificates that get tighter with time."""
 
 import time
+from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 
+from keras_sn.lipschitz.pieces.leading import leading_triplet
 from keras_sn.lipschitz.upper.closed_form import best_multipliers
-from keras_sn.lipschitz.upper.closed_form import certify
-from keras_sn.lipschitz.upper.closed_form import eliminate
 from keras_sn.lipschitz.upper.closed_form import unit_errors
 from keras_sn.lipschitz.upper.closed_form import unit_factors
 from keras_sn.lipschitz.upper.descent import minimize
+from keras_sn.lipschitz.upper.lipsdp_proof import certify
+from keras_sn.lipschitz.upper.lipsdp_proof import eliminate
 from keras_sn.norms.proofs import product_upper
 
 
 def refined_bound(
-    matrices,
-    slopes,
-    scales=(),
-    errors=None,
-    iterations=300,
-    time_limit=60.0,
-    progress=None,
-):
+    matrices: list[np.ndarray],
+    slopes: list[tuple[float, float]],
+    scales: Sequence[list[np.ndarray]] = (),
+    errors: list[float] | None = None,
+    iterations: int = 300,
+    time_limit: float = 60.0,
+    progress: Callable[..., object] | None = None,
+) -> float:
     """The closed-form bound, its multipliers improved by descent.
 
     Every iterate is a feasible point of LipSDP-Neuron, so stopping at any
@@ -45,20 +48,25 @@ def refined_bound(
     - [Fazlyab et al., 2019](https://arxiv.org/abs/1906.04893)
     """
     deadline = time.monotonic() + time_limit
-    closed, multipliers = best_multipliers(matrices, slopes, scales, errors)
-    if multipliers is None:
+    begun = time.monotonic()
+    closed, multipliers = best_multipliers(
+        matrices, slopes, scales, errors, deadline
+    )
+    # The proof at the end takes no longer than that, with its proof.
+    reserved = time.monotonic() - begun
+    if multipliers is None or time.monotonic() + reserved > deadline:
         return closed
     factors = unit_factors(matrices)
     unit = [m / factor for m, factor in zip(matrices, factors, strict=True)]
     sizes = np.cumsum([len(multiplier) for multiplier in multipliers])[:-1]
 
-    def objective(logs):
+    def objective(logs: np.ndarray) -> tuple[float, np.ndarray | None]:
         if np.abs(logs).max() > 300:
             return np.inf, None
         parts = [np.exp(part) for part in np.split(logs, sizes)]
         return squared_bound(unit, slopes, parts)
 
-    def on_step(step, value, _):
+    def on_step(step: int, value: float, _: np.ndarray) -> None:
         if progress is not None:
             total = np.prod(factors) * np.exp(value / 2)
             progress(step + 1, iterations, float(total))
@@ -67,7 +75,7 @@ def refined_bound(
         objective,
         np.log(np.concatenate(multipliers)),
         iterations=iterations,
-        deadline=deadline,
+        deadline=deadline - reserved,
         on_step=on_step,
     )
     improved = [np.exp(part) for part in np.split(logs, sizes)]
@@ -77,7 +85,11 @@ def refined_bound(
     return min(closed, bound)
 
 
-def squared_bound(matrices, slopes, multipliers):
+def squared_bound(
+    matrices: list[np.ndarray],
+    slopes: list[tuple[float, float]],
+    multipliers: list[np.ndarray],
+) -> tuple[float, np.ndarray | None]:
     """`log L^2` of given multipliers and its gradient in their logarithms.
 
     With `q` the top eigenvector at the end, the worst input propagates
@@ -103,11 +115,10 @@ def squared_bound(matrices, slopes, multipliers):
         half = np.linalg.solve(inner, matrices[-1].T)
     except np.linalg.LinAlgError:
         return np.inf, None
-    values, vectors = np.linalg.eigh(matrices[-1] @ half)
-    square = values[-1]
+    left, square, _ = leading_triplet(matrices[-1] @ half)
     if not (np.isfinite(square) and square > 0):
         return np.inf, None
-    worst = half @ vectors[:, -1]
+    worst = half @ left
     gradients = []
     for i in reversed(range(len(backs))):
         a, b = slopes[i]
