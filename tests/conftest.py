@@ -1,9 +1,16 @@
-"""Fixtures for all tests: fixed seeds, the float32 policy restored."""
+"""Fixtures for all tests: fixed seeds, one policy, memory given back."""
 
+import ctypes
 import gc
+import os
+import pathlib
+import sys
 
 import keras
 import pytest
+
+# Two processes stay below 5 GiB, whatever a single test may take.
+_MUCH_MEMORY = 1.7 * 2**30
 
 
 @pytest.fixture(autouse=True)
@@ -16,3 +23,32 @@ def _fresh_keras():
     # That collected garbage. What is left are the modules of the backend,
     # half a million objects that it need not look through after each test.
     gc.freeze()
+    if _resident_memory() > _MUCH_MEMORY:
+        _give_memory_back()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_kept_for_other_files():
+    yield
+    _give_memory_back()
+
+
+def _give_memory_back():
+    """Forgets what was compiled, which a later test hardly ever needs."""
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+    # What was alive after some test and is frozen may be garbage by now.
+    gc.unfreeze()
+    keras.utils.clear_session()
+    gc.freeze()
+    # The C library keeps what is freed for later, gigabytes of it.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _resident_memory():
+    """Bytes of this process in memory; 0 where the system does not say."""
+    statistics = pathlib.Path("/proc/self/statm")
+    if not statistics.exists():
+        return 0
+    return int(statistics.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -14,3 +14,8 @@ def draws(everything, sample):
     """The number of draws for this run."""
     on_torch = keras.backend.backend() == "torch"
     return everything if EVERYTHING or on_torch else sample
+
+
+def fuzzing(sample, everything=500):
+    """The number of random draws of a fuzzer, on any backend."""
+    return everything if EVERYTHING else sample

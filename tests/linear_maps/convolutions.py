@@ -45,12 +45,15 @@ class RandomConvolution:
         classes = _CLASSES[kind]
         dimensions = int(rng.choice([1, 2, 3], p=[0.45, 0.45, 0.1]))
         dimensions = min(dimensions, len(classes))
-        stride = int(rng.choice([1, 1, 2, 3, 4]))
-        dilation = int(rng.choice([1, 1, 2, 3])) if stride == 1 else 1
+        strides = _per_axis(rng, dimensions, [1, 1, 2, 3, 4])
+        dilation = _per_axis(rng, dimensions, [1, 1, 2, 3])
+        # The other kinds refuse both at once.
+        if kind not in ("depthwise", "separable") and max(strides) > 1:
+            dilation = (1,) * dimensions
         kernel = _fitting_kernel(rng, dimensions, dilation)
         groups = 1
         arguments = {
-            "strides": stride,
+            "strides": strides,
             "dilation_rate": dilation,
             "use_bias": False,
         }
@@ -91,19 +94,19 @@ class RandomConvolution:
         self.layer.build((None, *self.input_shape((None,) * dimensions)))
         self.twin = self.layer
         # TensorFlow has no CPU kernels for these; other layers do the same.
-        dilated = kind == "transposed" and dilation > 1
+        dilated = kind == "transposed" and max(dilation) > 1
         if keras.backend.backend() == "tensorflow" and (first or dilated):
             arguments["data_format"] = "channels_last"
             weights = self.layer.get_weights()
             size = kernel
             if dilated:
-                arguments["dilation_rate"] = 1
+                arguments["dilation_rate"] = (1,) * dimensions
                 weights = [_dilated(weights[0], dilation)]
                 size = weights[0].shape[:-2]
             self.twin = make(kernel_size=size, **arguments)
             self.twin.build((None,) * (dimensions + 1) + (self.channels,))
             self.twin.set_weights(weights)
-        smallest = [(k - 1) * dilation + 1 for k in kernel]
+        smallest = _extents(kernel, dilation)
         room = max(_LARGEST_INPUT / self.channels, 1)
         side = int(room ** (1 / dimensions))
         self.sizes = [
@@ -141,12 +144,25 @@ class RandomConvolution:
         return f"seed {self.seed}: {self.description}"
 
 
+def _per_axis(rng, dimensions, choices):
+    """A number for all axes, or now and then one for each."""
+    if rng.random() < 0.7:
+        return (int(rng.choice(choices)),) * dimensions
+    return tuple(int(n) for n in rng.choice(choices, dimensions))
+
+
 def _fitting_kernel(rng, dimensions, dilation):
     """A kernel size from 1 to 7 whose smallest input is not too large."""
     while True:
         kernel = tuple(int(k) for k in rng.integers(1, 8, dimensions))
-        if math.prod((k - 1) * dilation + 1 for k in kernel) <= _LARGEST_INPUT:
+        if math.prod(_extents(kernel, dilation)) <= _LARGEST_INPUT:
             return kernel
+
+
+def _extents(kernel_size, dilation):
+    """The size of a dilated kernel along each axis."""
+    pairs = zip(kernel_size, dilation, strict=True)
+    return [(k - 1) * d + 1 for k, d in pairs]
 
 
 def _images(layer, shape):
@@ -158,7 +174,7 @@ def _images(layer, shape):
 
 def _dilated(kernel, dilation):
     """The kernel with zeros between its taps."""
-    sizes = [(k - 1) * dilation + 1 for k in kernel.shape[:-2]]
+    sizes = _extents(kernel.shape[:-2], dilation)
     result = np.zeros((*sizes, *kernel.shape[-2:]), kernel.dtype)
-    result[(slice(None, None, dilation),) * len(sizes)] = kernel
+    result[tuple(slice(None, None, d) for d in dilation)] = kernel
     return result
