@@ -6,8 +6,8 @@ import numpy as np
 
 from keras_sn.lipschitz.bound import lipschitz_bound
 from keras_sn.models.folding import fold_model
+from keras_sn.models.folding import folded
 from keras_sn.models.folding import normalized_copies
-from keras_sn.models.graph_copy import paired_leaves
 from keras_sn.norms.spectral_norm import spectral_norm
 
 _STEPS = 40
@@ -53,10 +53,10 @@ def spread_budget(copy, chosen, lipschitz):
 
 def _bound_by_share(copy, chosen):
     """Function from a share to the bound of the network."""
-    probe = fold_model(copy)
+    probe = folded(copy)
     ids = {id(wrapper) for wrapper in chosen}
     units = []
-    for layer, twin in paired_leaves(copy, probe):
+    for layer, twin in probe.leaves:
         for wrapper, variable, linear_map in normalized_copies(layer, twin):
             if id(wrapper) in ids:
                 units.append((variable, _one_entry(variable, linear_map)))
@@ -64,7 +64,7 @@ def _bound_by_share(copy, chosen):
     def bound_of(share):
         for variable, unit in units:
             variable.assign(unit * share)
-        return _upper(probe)
+        return _upper(probe.model)
 
     return bound_of
 

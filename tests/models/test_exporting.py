@@ -9,8 +9,8 @@ import pytest
 from keras import layers
 
 from keras_sn.models import export_model
-from keras_sn.models import exporting
 from keras_sn.models import normalize_model
+from keras_sn.models.export import exporting
 from tests.models.networks import NETWORKS
 from tests.models.networks import assert_close
 from tests.models.networks import predict

@@ -1,11 +1,23 @@
 """Exported artifacts: writing one, and running it to compare."""
 
 import itertools
+import pathlib
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_sn.models.export.onnx_operations import register_operations
+from keras_sn.models.export.samples import Arrays
+from keras_sn.models.export.samples import Sample
+
+# From inputs to the candidates for the outputs of an artifact; more than one
+# where the order of inputs is not recorded.
+Run = Callable[[Arrays], Iterator[Sequence[Any]]]
+Pack = Callable[[list], Any]
 
 FORMATS = {
     "tf_saved_model": "",
@@ -19,7 +31,7 @@ FORMATS = {
 _OPENVINO_FILE = "model.xml"
 
 
-def write_artifact(model, path, format):
+def write_artifact(model: keras.Model, path: pathlib.Path, format: str) -> None:
     """Exports a model by Keras's own exporter for the current backend.
 
     Args:
@@ -40,7 +52,9 @@ def write_artifact(model, path, format):
     model.export(str(path), format=format, verbose=False, **options)
 
 
-def largest_difference(path, format, samples, pack):
+def largest_difference(
+    path: pathlib.Path, format: str, samples: Sequence[Sample], pack: Pack
+) -> float:
     """Largest difference of an artifact, relative to the largest output.
 
     Args:
@@ -57,7 +71,7 @@ def largest_difference(path, format, samples, pack):
     return worst
 
 
-def _difference(expected, outputs):
+def _difference(expected: Arrays, outputs: Sequence[Any]) -> float:
     if [x.shape for x in expected] != [np.shape(x) for x in outputs]:
         return np.inf
     return max(
@@ -67,17 +81,12 @@ def _difference(expected, outputs):
     )
 
 
-# Each takes the path and `pack`, and returns a function from inputs to the
-# candidates for their outputs; more than one where the order of inputs is not
-# recorded.
-
-
-def _run_saved_model(path, pack):
+def _run_saved_model(path: pathlib.Path, pack: Pack) -> Run:
     import tensorflow as tf
 
     artifact = tf.saved_model.load(str(path))
 
-    def run(inputs):
+    def run(inputs: Arrays) -> Iterator[Sequence[Any]]:
         packed = pack([tf.constant(x) for x in inputs])
         outputs = tf.nest.flatten(artifact.serve(packed))
         yield [x.numpy() for x in outputs]
@@ -85,7 +94,7 @@ def _run_saved_model(path, pack):
     return run
 
 
-def _run_onnx(path, pack):
+def _run_onnx(path: pathlib.Path, pack: Pack) -> Run:
     del pack
     import onnxruntime
 
@@ -94,19 +103,19 @@ def _run_onnx(path, pack):
     )
     names = [value.name for value in session.get_inputs()]
 
-    def run(inputs):
+    def run(inputs: Arrays) -> Iterator[Sequence[Any]]:
         yield session.run(None, dict(zip(names, inputs, strict=True)))
 
     return run
 
 
-def _run_litert(path, pack):
+def _run_litert(path: pathlib.Path, pack: Pack) -> Run:
     del pack
     runner = _litert_interpreter(path).get_signature_runner()
     details = runner.get_input_details()
     names = sorted(details, key=_natural)
 
-    def run(inputs):
+    def run(inputs: Arrays) -> Iterator[Sequence[Any]]:
         # A signature names its inputs, but not after those of the model.
         for order in itertools.permutations(names):
             shapes = [details[name]["shape_signature"][1:] for name in order]
@@ -117,13 +126,13 @@ def _run_litert(path, pack):
     return run
 
 
-def _fits(array, shape):
+def _fits(array: np.ndarray, shape: Sequence[int]) -> bool:
     return all(
         n in (-1, m) for n, m in zip(shape, array.shape[1:], strict=True)
     )
 
 
-def _litert_interpreter(path):
+def _litert_interpreter(path: pathlib.Path) -> Any:
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
@@ -133,12 +142,12 @@ def _litert_interpreter(path):
     return Interpreter(model_path=str(path))
 
 
-def _natural(name):
+def _natural(name: str) -> tuple[str, int]:
     head, _, number = name.rpartition("_")
     return (head, int(number)) if number.isdigit() else (name, -1)
 
 
-def _run_openvino(path, pack):
+def _run_openvino(path: pathlib.Path, pack: Pack) -> Run:
     del pack
     import openvino
 
@@ -152,19 +161,19 @@ def _run_openvino(path, pack):
         if any(name.startswith("Identity") for name in output.names)
     ]
 
-    def run(inputs):
+    def run(inputs: Arrays) -> Iterator[Sequence[Any]]:
         outputs = model(inputs)
         yield [outputs[i] for i in named or range(len(model.outputs))]
 
     return run
 
 
-def _run_torch(path, pack):
+def _run_torch(path: pathlib.Path, pack: Pack) -> Run:
     import torch
 
     module = torch.export.load(str(path)).module()
 
-    def run(inputs):
+    def run(inputs: Arrays) -> Iterator[Sequence[Any]]:
         with torch.no_grad():
             outputs = module(pack([torch.from_numpy(x) for x in inputs]))
         yield [x.numpy() for x in keras.tree.flatten(outputs)]
@@ -172,7 +181,7 @@ def _run_torch(path, pack):
     return run
 
 
-_RUNNERS = {
+_RUNNERS: dict[str, Callable[[pathlib.Path, Pack], Run]] = {
     "tf_saved_model": _run_saved_model,
     "onnx": _run_onnx,
     "litert": _run_litert,
