@@ -160,24 +160,24 @@ def norm_report(
     """
     # A copy, so that a weight is what its layer applies.
     plain = fold_model(model) if wrappers_in(model) else model
-    maps = list(linear_maps(plain, norm=norm).values())
+    maps = linear_maps(plain, norm=norm)
     if not maps:
         raise ValueError(
             f"There is no layer in '{model.name}' that has a norm."
         )
     rows = []
-    for linear_map in maps:
-        rows.append(_row(linear_map, rtol))
+    for path, linear_map in maps.items():
+        rows.append(_row(path, linear_map, rtol))
         if progress is not None:
             progress(len(rows), len(maps))
     return NormReport(model.name, norm, rows)
 
 
-def _row(linear_map: LinearMap, rtol: float) -> NormRow:
+def _row(path: str, linear_map: LinearMap, rtol: float) -> NormRow:
     weight = linear_map.weights[0]
     bounds = spectral_norm(linear_map, rtol=rtol)
     return NormRow(
-        weight.path,
+        path,
         weight.layer.name,
         type(weight.layer).__name__,
         tuple(weight.shape),

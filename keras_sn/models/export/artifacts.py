@@ -64,20 +64,28 @@ def largest_difference(
         pack: Function from a list of inputs to what the model takes.
     """
     run = _RUNNERS[format](path, pack)
+    # Of all samples together: a single output may be zero by chance.
+    largest = [
+        max(float(np.max(np.abs(x), initial=1e-30)) for x in column)
+        for column in zip(*(expected for _, expected in samples), strict=True)
+    ]
     worst = 0.0
     for inputs, expected in samples:
         candidates = run([np.asarray(x) for x in inputs])
-        worst = max(worst, min(_difference(expected, y) for y in candidates))
+        worst = max(
+            worst, min(_difference(expected, y, largest) for y in candidates)
+        )
     return worst
 
 
-def _difference(expected: Arrays, outputs: Sequence[Any]) -> float:
+def _difference(
+    expected: Arrays, outputs: Sequence[Any], largest: Sequence[float]
+) -> float:
     if [x.shape for x in expected] != [np.shape(x) for x in outputs]:
         return np.inf
     return max(
-        float(np.max(np.abs(x - np.asarray(y)), initial=0.0))
-        / max(float(np.max(np.abs(x), initial=0.0)), 1e-30)
-        for x, y in zip(expected, outputs, strict=True)
+        float(np.max(np.abs(x - np.asarray(y)), initial=0.0)) / scale
+        for x, y, scale in zip(expected, outputs, largest, strict=True)
     )
 
 
