@@ -13,6 +13,7 @@ import numpy as np
 from keras_sn.models.export.onnx_operations import register_operations
 from keras_sn.models.export.samples import Arrays
 from keras_sn.models.export.samples import Sample
+from keras_sn.models.export.samples import packer
 
 # From inputs to the candidates for the outputs of an artifact; more than one
 # where the order of inputs is not recorded.
@@ -31,25 +32,52 @@ FORMATS = {
 _OPENVINO_FILE = "model.xml"
 
 
-def write_artifact(model: keras.Model, path: pathlib.Path, format: str) -> None:
+def write_artifact(
+    model: keras.Model, path: pathlib.Path, format: str, inputs: Arrays
+) -> None:
     """Exports a model by Keras's own exporter for the current backend.
 
     Args:
         model: Built model.
         path: `pathlib.Path` of the artifact.
         format: Key of `FORMATS`.
+        inputs: Inputs of sizes that the model takes.
     """
     if format == "openvino":
         path.mkdir()
         path = path / _OPENVINO_FILE
     if format == "onnx" and keras.backend.backend() == "tensorflow":
         register_operations()
-    options = {}
-    if format == "torch" and len(model.inputs) == 1:
-        import torch
-
-        options["dynamic_shapes"] = {0: torch.export.Dim("batch", min=1)}
+    options = _torch_options(model, inputs) if format == "torch" else {}
     model.export(str(path), format=format, verbose=False, **options)
+
+
+def _torch_options(model: keras.Model, inputs: Arrays) -> dict[str, Any]:
+    """What PyTorch needs to know of the open axes, and inputs to trace."""
+    import torch
+
+    batch = torch.export.Dim("batch", min=1)
+    open_axes = [
+        {
+            axis: torch.export.Dim.DYNAMIC if axis else batch
+            for axis, size in enumerate(tensor.shape)
+            if size is None
+        }
+        for tensor in model.inputs
+    ]
+    # An axis of size 1 would be taken for one of that size alone.
+    signature = [
+        keras.InputSpec(
+            shape=(tensor.shape[0] or 2, *array.shape[1:]), dtype=tensor.dtype
+        )
+        for tensor, array in zip(model.inputs, inputs, strict=True)
+    ]
+    pack = packer(model)
+    return {
+        "input_signature": [pack(signature)],
+        # The arguments of `forward(*args)` are a tuple, and the only one.
+        "dynamic_shapes": [(pack(open_axes),)],
+    }
 
 
 def largest_difference(

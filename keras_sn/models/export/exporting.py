@@ -180,7 +180,7 @@ def export_here(
     try:
         # The exporters want a model that has been called.
         outputs_of(model, samples[0][0])
-        write_artifact(model, path, format)
+        write_artifact(model, path, format, samples[0][0])
     except Exception as error:
         raise RuntimeError(
             f"Keras cannot export {what}: {first_line(error)}"
