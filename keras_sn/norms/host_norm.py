@@ -14,7 +14,9 @@ _SETTLED_STEPS = 5
 _MOST_STEPS = 300
 
 
-def host_norm(linear_map: LinearMap) -> float:
+def host_norm(
+    linear_map: LinearMap, values: tuple[np.ndarray, ...] | None = None
+) -> float:
     """The largest norm of a map's blocks, whatever state a wrapper is in.
 
     For `norm="kernel"` that is the norm of the kernel as a matrix, for
@@ -27,6 +29,7 @@ def host_norm(linear_map: LinearMap) -> float:
 
     Args:
         linear_map: `LinearMap`.
+        values: The weights; `None`: as they are.
 
     Returns:
         The norm; NaN if a weight is not finite.
@@ -38,7 +41,7 @@ def host_norm(linear_map: LinearMap) -> float:
     >>> host_norm(MatrixMap(ArrayWeight(np.diag([3.0, 4.0]))))
     4.0
     """
-    blocks = linear_map.blocks()
+    blocks = linear_map.blocks(values=values)
     peak = float(np.max(np.abs(blocks), initial=0.0))
     if peak == 0 or not np.isfinite(peak):
         return 0.0 if peak == 0 else float("nan")
