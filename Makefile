@@ -36,7 +36,7 @@ test-thorough: test
 test-zoo: export KERAS_SN_ZOO = 1
 test-zoo: $(VENV)/test.installed
 	@set -e; for backend in $(BACKENDS); do \
-		KERAS_BACKEND=$$backend $(BIN)/python -m pytest tests/models/test_zoo.py; \
+		KERAS_BACKEND=$$backend $(BIN)/python -m pytest tests/models/test_zoo.py tests/models/test_programs.py; \
 	done
 
 lint: $(VENV)/test.installed

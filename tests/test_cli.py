@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 
 import keras
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 from keras import layers
 
+from keras_sn import commands
 from keras_sn.cli import main
 from keras_sn.layers import SpectralNormalization
+from keras_sn.lipschitz import lipschitz_bound
 from keras_sn.models import normalize_model
 from tests.models.broken_files import UNFIT
 from tests.models.broken_files import UNREADABLE
@@ -20,6 +23,7 @@ from tests.models.networks import predict
 from tests.models.networks import randomized
 from tests.models.networks import sequential
 from tests.models.processes import run_code
+from tests.models.processes import run_python
 
 _DEFECTS = UNREADABLE | UNFIT
 _CHANGES = {
@@ -188,7 +192,7 @@ def assert_one_line(capsys, message):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert error.startswith("keras-sn: ")
-    assert message in error
+    assert re.search(message, error)
 
 
 @pytest.mark.parametrize("arguments", [[], ["paint"], ["fold", "a.keras"]])
@@ -197,6 +201,119 @@ def test_wrong_arguments(arguments, capsys):
         main(arguments)
     assert stop.value.code == 2
     assert "usage: keras-sn" in capsys.readouterr().err
+
+
+def test_old_file(tmp_path, capsys):
+    path = tmp_path / "old.h5"
+    sequential().save(path)
+    assert main(["report", str(path)]) == 1
+    assert_one_line(capsys, r"HDF5 file.*save\('.*old\.keras'\)")
+
+
+_MODULE = """
+import keras
+
+@keras.saving.register_keras_serializable("mine")
+class Twice(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs * 2
+"""
+
+
+def test_class_of_ones_own(tmp_path, monkeypatch):
+    """The message names the class; what it says works."""
+    (tmp_path / "my_module.py").write_text(_MODULE)
+    save = (
+        "import keras, my_module\n"
+        "i = keras.Input((2,))\n"
+        "x = my_module.Twice()(keras.layers.Dense(2)(i))\n"
+        "keras.Model(i, x).save('custom.keras')"
+    )
+    monkeypatch.chdir(tmp_path)
+    backend = keras.backend.backend()
+    saved = run_code(save, backend, PYTHONPATH=str(tmp_path))
+    assert saved.returncode == 0, saved.stderr
+    report = ["report", "custom.keras", "--lipschitz", "none"]
+    failed = run_python(["-m", "keras_sn", *report], backend)
+    assert failed.returncode == 1
+    line = failed.stderr.strip().splitlines()[-1]
+    assert "mine>Twice" in line or "Twice" in line
+    assert "--import my_module custom.keras" in line
+    report[1:1] = ["--import", "my_module"]
+    result = run_python(["-m", "keras_sn", *report], backend)
+    assert result.returncode == 0, result.stderr
+    assert "dense/kernel" in result.stdout
+
+
+def test_missing_module(plain, capsys):
+    arguments = ["report", str(plain), "--import", "no_such_module"]
+    assert main(arguments) == 1
+    assert_one_line(capsys, "no_such_module")
+
+
+@pytest.mark.parametrize("as_json", [True, False], ids=["json", "table"])
+def test_norms_survive_a_failure_of_the_network(
+    as_json, normalized, capsys, monkeypatch
+):
+    def fail(model, **kwargs):
+        raise IndexError("out of the blue")
+
+    monkeypatch.setattr(commands, "lipschitz_bound", fail)
+    arguments = ["report", str(normalized), *["--json"] * as_json]
+    assert main(arguments) == 1
+    captured = capsys.readouterr()
+    assert "hidden/kernel" in captured.out
+    if as_json:
+        assert json.loads(captured.out)["network"] is None
+    assert captured.err.count("\n") == 1
+    assert "IndexError: out of the blue" in captured.err
+
+
+def test_options_reach_the_bound(plain, monkeypatch, capsys):
+    seen = {}
+
+    def bound(model, **kwargs):
+        seen.update(kwargs)
+        return lipschitz_bound(model, **kwargs)
+
+    monkeypatch.setattr(commands, "lipschitz_bound", bound)
+    arguments = ["report", str(plain), "--time-limit", "5"]
+    assert main([*arguments, "--lipschitz", "product"]) == 0
+    assert seen["time_limit"] == 5
+    assert seen["method"] == "product"
+    assert seen["data"] is None
+    assert main([*arguments, "--input-size", "9"]) == 0
+    assert seen["data"][0].shape == (8, 6)
+    for limit in ("0", "-1", "nan", "soon"):
+        with pytest.raises(SystemExit):
+            main(["report", str(plain), "--time-limit", limit])
+    assert "--time-limit" in capsys.readouterr().err
+
+
+def test_options_reach_the_export(plain, tmp_path, monkeypatch):
+    seen = {}
+
+    def export(model, path, format, **kwargs):
+        seen.update(kwargs, format=format)
+
+    monkeypatch.setattr(commands, "export_model", export)
+    np.save(tmp_path / "data.npy", np.ones((2, 6)))
+    arguments = ["export", str(plain), str(tmp_path / "model.onnx")]
+    data = ["--samples", str(tmp_path / "data.npy")]
+    assert main([*arguments, *data, "--tolerance", "0.5"]) == 0
+    assert seen["format"] == "onnx"
+    assert seen["tolerance"] == 0.5
+    assert [x.shape for x in seen["samples"]] == [(2, 6)]
+    assert main([*arguments, "--input-size", "7"]) == 0
+    assert seen["input_size"] == 7
+    assert seen["samples"] is seen["tolerance"] is None
+
+
+@pytest.mark.parametrize("name", ["s.pt", "s.h5"])
+def test_export_to_an_unknown_suffix(name, plain, tmp_path, capsys):
+    assert main(["export", str(plain), str(tmp_path / name)]) == 1
+    assert_one_line(capsys, r"no format for the suffix.*\.onnx")
+    assert list(tmp_path.iterdir()) == [plain]
 
 
 _KILLED = """

@@ -1,14 +1,24 @@
 """Spreading the Lipschitz constant of a network over its layers."""
 
 import math
+from collections.abc import Callable
+from collections.abc import Sequence
 
+import keras
 import numpy as np
+from keras.layers import Layer
 
-from keras_sn.lipschitz.bound import lipschitz_bound
+from keras_sn.layers.spectral_normalization import SpectralNormalization
+from keras_sn.linear_maps.base import LinearMap
+from keras_sn.lipschitz import LipschitzReport
+from keras_sn.lipschitz import lipschitz_bound
 from keras_sn.models.folding import fold_model
+from keras_sn.models.folding import folded
 from keras_sn.models.folding import normalized_copies
-from keras_sn.models.graph_copy import paired_leaves
 from keras_sn.norms.spectral_norm import spectral_norm
+
+# From a share to the bound of the network.
+BoundOf = Callable[[float], LipschitzReport]
 
 _STEPS = 40
 _TOLERANCE = 1e-4
@@ -19,7 +29,9 @@ _SMALLEST_SHARE = 1e-6
 _LARGEST_SHARE = 1e6
 
 
-def spread_budget(copy, chosen, lipschitz):
+def spread_budget(
+    copy: Layer, chosen: Sequence[SpectralNormalization], lipschitz: float
+) -> None:
     """Gives each chosen wrapper the share of the budget it may have.
 
     All shares are equal, the largest for which the certified product bound
@@ -51,25 +63,27 @@ def spread_budget(copy, chosen, lipschitz):
     raise ValueError(_too_small(lipschitz, upper, copy.name))
 
 
-def _bound_by_share(copy, chosen):
+def _bound_by_share(
+    copy: Layer, chosen: Sequence[SpectralNormalization]
+) -> BoundOf:
     """Function from a share to the bound of the network."""
-    probe = fold_model(copy)
+    probe = folded(copy)
     ids = {id(wrapper) for wrapper in chosen}
     units = []
-    for layer, twin in paired_leaves(copy, probe):
+    for layer, twin in probe.leaves:
         for wrapper, variable, linear_map in normalized_copies(layer, twin):
             if id(wrapper) in ids:
                 units.append((variable, _one_entry(variable, linear_map)))
 
-    def bound_of(share):
+    def bound_of(share: float) -> LipschitzReport:
         for variable, unit in units:
             variable.assign(unit * share)
-        return _upper(probe)
+        return _upper(probe.model)
 
     return bound_of
 
 
-def _one_entry(variable, linear_map):
+def _one_entry(variable: keras.Variable, linear_map: LinearMap) -> np.ndarray:
     """A weight with one entry, such that the norm of the map is one.
 
     A convolution with such a kernel shifts one channel: its norm is that
@@ -83,16 +97,20 @@ def _one_entry(variable, linear_map):
     return unit
 
 
-def _norm_with(linear_map, variable, value):
+def _norm_with(
+    linear_map: LinearMap, variable: keras.Variable, value: np.ndarray
+) -> float:
     variable.assign(value)
     return spectral_norm(linear_map).upper or 1.0
 
 
-def _upper(model):
+def _upper(model: Layer) -> LipschitzReport:
     return lipschitz_bound(model, method="product", lower=False)
 
 
-def _largest_share(bound_of, lipschitz, count, name):
+def _largest_share(
+    bound_of: BoundOf, lipschitz: float, count: int, name: str
+) -> float:
     """Bisection of the bound, which grows with the share."""
     report = bound_of(1.0)
     if report.unbounded:
@@ -116,7 +134,9 @@ def _largest_share(bound_of, lipschitz, count, name):
     return low
 
 
-def _bracket(bound_of, lipschitz, guess, name):
+def _bracket(
+    bound_of: BoundOf, lipschitz: float, guess: float, name: str
+) -> tuple[float, float]:
     low = min(max(guess * (1 - 1e-5), _SMALLEST_SHARE), _LARGEST_SHARE)
     upper = bound_of(low).upper
     if upper <= lipschitz:
@@ -134,7 +154,7 @@ def _bracket(bound_of, lipschitz, guess, name):
     return low, high
 
 
-def _too_small(lipschitz, upper, name):
+def _too_small(lipschitz: float, upper: float, name: str) -> str:
     return (
         f"The Lipschitz constant of model '{name}' cannot be brought to "
         f"{lipschitz}: with the chosen layers as good as zero the bound is "

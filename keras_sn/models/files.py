@@ -4,19 +4,30 @@ import contextlib
 import ctypes
 import os
 import pathlib
+import re
 import shutil
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
 
 import keras
+
+# So that their classes are known in files.
+from keras_sn import layers  # noqa: F401
+from keras_sn import losses  # noqa: F401
+from keras_sn import metrics  # noqa: F401
+
+_OLD_SUFFIXES = (".h5", ".hdf5")
+# Keras says so in words alone.
+_UNKNOWN_CLASS = re.compile(r"Could not locate \w+ '(?P<name>[^']+)'")
 
 # Linux swaps two paths in one step; elsewhere a folder is moved in two.
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
-def load_model(path):
+def load_model(path: str | os.PathLike[str]) -> keras.Model:
     """Loads a `.keras` file in Keras's safe mode.
 
     Args:
@@ -32,6 +43,14 @@ def load_model(path):
     path = pathlib.Path(path)
     if not path.exists():
         raise ValueError(f"There is no file '{path}'.")
+    if path.suffix in _OLD_SUFFIXES and path.is_file():
+        raise ValueError(
+            f"'{path}' is an HDF5 file, not a `.keras` file. If it holds a "
+            "whole model, convert it from Python: "
+            f"keras.saving.load_model('{path}').save("
+            f"'{path.with_suffix('.keras')}'). If it holds weights alone, "
+            "`load_weights` them into the model and save that."
+        )
     if path.is_dir() or path.suffix != ".keras":
         raise ValueError(
             f"'{path}' is no `.keras` file. Save the model with "
@@ -43,19 +62,41 @@ def load_model(path):
     try:
         return keras.saving.load_model(path, safe_mode=True)
     except Exception as error:
-        kind = type(error).__name__
-        raise ValueError(
-            f"Cannot load '{path}': {kind}: {first_line(error)}"
-        ) from error
+        raise ValueError(_why_not_loaded(path, error)) from error
 
 
-def first_line(error):
+def _why_not_loaded(path: pathlib.Path, error: Exception) -> str:
+    unknown = _UNKNOWN_CLASS.search(str(error))
+    if unknown:
+        return (
+            f"Cannot load '{path}': its class {unknown['name']} is not known "
+            "here. Import the module that registers it "
+            "(`@keras.saving.register_keras_serializable()`): on the command "
+            f"line `keras-sn COMMAND --import my_module {path}`, from Python "
+            "before the file is loaded."
+        )
+    if "safe_mode" in str(error):
+        return (
+            f"Cannot load '{path}': it holds code, of a Lambda layer, which "
+            "is not run from a file here. If you trust it, load the model "
+            f"from Python, keras.saving.load_model('{path}', "
+            "safe_mode=False), and pass it to the functions of "
+            "`keras_sn.models`."
+        )
+    return f"Cannot load '{path}': {type(error).__name__}: {first_line(error)}"
+
+
+def first_line(error: BaseException) -> str:
     """What an error says, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
 
-def save_model(model, path, overwrite=True):
+def save_model(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    overwrite: bool = True,
+) -> None:
     """Saves a model as a `.keras` file, whole or not at all.
 
     Args:
@@ -77,7 +118,9 @@ def save_model(model, path, overwrite=True):
 
 
 @contextlib.contextmanager
-def written_whole(path, overwrite=True):
+def written_whole(
+    path: str | os.PathLike[str], overwrite: bool = True
+) -> Iterator[pathlib.Path]:
     """Context in which to write a file or folder that appears at once.
 
     What is written goes to a path beside it, in the same file system, and
@@ -106,7 +149,7 @@ def written_whole(path, overwrite=True):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def remove(path):
+def remove(path: str | os.PathLike[str]) -> None:
     """Removes a file or folder, if there is one."""
     path = pathlib.Path(path)
     if path.is_dir():
@@ -115,7 +158,7 @@ def remove(path):
         path.unlink(missing_ok=True)
 
 
-def check_target(path, overwrite):
+def check_target(path: str | os.PathLike[str], overwrite: bool) -> None:
     """Raises `ValueError` if `path` is no place to write to."""
     path = pathlib.Path(path)
     if path.exists() and not overwrite:
@@ -124,7 +167,7 @@ def check_target(path, overwrite):
         raise ValueError(f"There is no folder '{path.parent}' to write to.")
 
 
-def _temporary_folder(path):
+def _temporary_folder(path: pathlib.Path) -> str:
     try:
         return tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
@@ -133,7 +176,7 @@ def _temporary_folder(path):
         ) from error
 
 
-def _move_into_place(partial, path):
+def _move_into_place(partial: pathlib.Path, path: pathlib.Path) -> None:
     if not path.is_dir() or not partial.is_dir():
         if path.is_dir():
             raise ValueError(f"'{path}' is a folder; a file cannot replace it.")
@@ -145,7 +188,7 @@ def _move_into_place(partial, path):
         os.rename(partial, path)
 
 
-def _exchanged(first, second):
+def _exchanged(first: pathlib.Path, second: pathlib.Path) -> bool:
     """Swaps two paths in one step, where the system can."""
     if not sys.platform.startswith("linux"):
         return False
@@ -162,7 +205,7 @@ def _exchanged(first, second):
     return status == 0
 
 
-def _check_archive(path):
+def _check_archive(path: pathlib.Path) -> None:
     """A truncated file has no directory at its end, or a bad member."""
     try:
         with zipfile.ZipFile(path) as archive:

@@ -1,48 +1,88 @@
 """Copying a model with some of its layers replaced, weights included."""
 
+import dataclasses
+import inspect
 import tempfile
 import warnings
+from collections.abc import Callable
+from collections.abc import Collection
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
 
 import keras
+import numpy as np
+from keras.layers import Layer
 
+from keras_sn.keras_access import history
 from keras_sn.keras_access import is_graph
 from keras_sn.keras_access import sublayers
 from keras_sn.linear_maps.wrapped import is_normalizing
 
+Replace = Callable[[Layer], Layer]
 
-def copy_graph(model, replace):
+
+@dataclasses.dataclass(frozen=True)
+class GraphCopy:
+    """A copy of a model or layer, and who stands for whom in it.
+
+    Attributes:
+        model: The copy.
+        pairs: List of `(layer, its copy)`, each once; of models that were
+            opened too.
+    """
+
+    model: Layer
+    pairs: list[tuple[Layer, Layer]]
+
+    @property
+    def leaves(self) -> list[tuple[Layer, Layer]]:
+        """The pairs without models that were opened."""
+        return [pair for pair in self.pairs if not is_graph(pair[0])]
+
+
+def copy_graph(model: Layer, replace: Replace) -> GraphCopy:
     """A copy of a model or layer, layer by layer, weights not yet copied.
 
     Args:
         model: Built Sequential or Functional model, or another layer; models
             inside of it are opened, other layers are not.
-        replace: Function that takes a layer and returns the new one.
+        replace: Function that takes a layer and returns the new one, or the
+            layer itself, which both then share.
 
     Returns:
-        The copy. Layers keep their place and their name, so `paired` finds
-        who stands for whom.
+        `GraphCopy`, compiled like the model.
 
     Raises:
         ValueError: If the model is not built.
+    """
+    copy = view_graph(model, replace)
+    for original, twin in copy.pairs:
+        if is_graph(original) and not original.trainable:
+            twin.trainable = False
+    if is_graph(model):
+        _compile_like(copy.model, model)
+    return copy
+
+
+def view_graph(model: Layer, replace: Replace) -> GraphCopy:
+    """Like `copy_graph`, to look at: not compiled, all as trainable as it is.
+
+    So nothing happens to layers that both share.
     """
     check_built(model)
     if not is_graph(model):
         copy = replace(model)
         build_like(copy, model)
-        return copy
-    copy = _clone(model, replace, {})
-    if not copy.built:
-        copy.build_from_config(model.get_build_config())
-    for original, twin in paired(model, copy):
-        if is_graph(original) and not original.trainable:
-            twin.trainable = False
-    _compile_like(copy, model)
-    return copy
+        return GraphCopy(copy, [(model, copy)])
+    made: dict[int, tuple[Layer, Layer]] = {}
+    copy = _clone(model, replace, made)
+    return GraphCopy(copy, [(model, copy), *made.values()])
 
 
-def check_built(model):
+def check_built(model: Any) -> None:
     """Raises unless `model` is a built layer or model."""
-    if not isinstance(model, keras.layers.Layer):
+    if not isinstance(model, Layer):
         raise ValueError(
             "Expected a Keras model or layer. "
             f"Received: {model!r} (of type {type(model)})"
@@ -55,25 +95,28 @@ def check_built(model):
         )
 
 
-def paired(model, copy):
-    """Yields `(layer, its copy)`, models before the layers inside them."""
-    yield model, copy
-    if is_graph(model) and is_graph(copy):
-        for layer in model.layers:
-            yield from paired(layer, copy.get_layer(layer.name))
+def leaves(model: Layer) -> Iterator[Layer]:
+    """Yields the layers of a model and of the models inside, each once."""
+    seen: set[int] = set()
+    pending = [model]
+    while pending:
+        layer = pending.pop(0)
+        if id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        if is_graph(layer):
+            pending = list(layer.layers) + pending
+        else:
+            yield layer
 
 
-def paired_leaves(model, copy):
-    """Like `paired`, without models that were opened; each pair once."""
-    seen = set()
-    for original, twin in paired(model, copy):
-        opened = is_graph(original) and is_graph(twin)
-        if not opened and id(original) not in seen:
-            seen.add(id(original))
-            yield original, twin
-
-
-def copy_weights(layer, copy, dropped=(), added=(), values=None):
+def copy_weights(
+    layer: Layer,
+    copy: Layer,
+    dropped: Collection[keras.Variable] = (),
+    added: Collection[keras.Variable] = (),
+    values: Mapping[int, np.ndarray] | None = None,
+) -> None:
     """Copies the weights of a layer into its copy, by their order.
 
     Args:
@@ -86,6 +129,8 @@ def copy_weights(layer, copy, dropped=(), added=(), values=None):
     Raises:
         ValueError: If the two do not fit each other.
     """
+    if copy is layer:
+        return
     values = values or {}
     sources = without(layer.weights, dropped)
     targets = without(copy.weights, added)
@@ -108,13 +153,16 @@ def copy_weights(layer, copy, dropped=(), added=(), values=None):
     _copy_tables(layer, copy)
 
 
-def without(variables, left_out):
+def without(
+    variables: Collection[keras.Variable],
+    left_out: Collection[keras.Variable],
+) -> list[keras.Variable]:
     """The variables that are none of those left out."""
     ids = {id(v) for v in left_out}
     return [v for v in variables if id(v) not in ids]
 
 
-def build_like(copy, layer):
+def build_like(copy: Layer, layer: Layer) -> None:
     """Builds the copy of a layer for the inputs of the layer."""
     if copy.built:
         return
@@ -128,19 +176,7 @@ def build_like(copy, layer):
     copy.built = True
 
 
-def _uncompiled(model):
-    """The same layers in a model without a compile config.
-
-    A copy is compiled afterwards, where a failure can be explained.
-    """
-    if isinstance(model, keras.Sequential) or not model.compiled:
-        return model
-    view = keras.Model(model.input, model.output, name=model.name)
-    # A subclass with its own `train_step` stays what it is.
-    return view if type(view) is type(model) else model
-
-
-def _compile_like(copy, model):
+def _compile_like(copy: keras.Model, model: keras.Model) -> None:
     if not model.compiled or copy.compiled:
         return
     try:
@@ -153,12 +189,16 @@ def _compile_like(copy, model):
         )
 
 
-def _clone(model, replace, made):
+def _clone(
+    model: keras.Model,
+    replace: Replace,
+    made: dict[int, tuple[Layer, Layer]],
+) -> keras.Model:
     """The copy of a graph and the graphs inside; `made` holds its layers."""
 
-    def clone(operation):
+    def clone(operation: keras.Operation) -> keras.Operation:
         # Operations such as `keras.ops.add` hold no state and serve both.
-        if not isinstance(operation, keras.layers.Layer):
+        if not isinstance(operation, Layer):
             return operation
         if id(operation) not in made:
             new = (
@@ -170,49 +210,73 @@ def _clone(model, replace, made):
             made[id(operation)] = (operation, new)
         return made[id(operation)][1]
 
-    source = _uncompiled(model)
     if isinstance(model, keras.Sequential):
-        return keras.models.clone_model(source, clone_function=clone)
-    inputs = keras.tree.map_structure(_input_like(model), source.input)
-    return keras.models.clone_model(
-        source, input_tensors=inputs, clone_function=clone
+        copy = keras.Sequential(
+            [_input_like(model.inputs[0]), *map(clone, model.layers)],
+            name=model.name,
+            trainable=model.trainable,
+        )
+    else:
+        copy = _clone_functional(model, clone)
+    if type(copy) is not type(model):
+        warnings.warn(_other_class(copy, model), stacklevel=6)
+    return copy
+
+
+def _clone_functional(
+    model: keras.Model, clone: Callable[[keras.Operation], keras.Operation]
+) -> keras.Model:
+    # A view that is not compiled: `clone_model` compiles at once, and a
+    # custom loss that fails there would be all one sees.
+    view = keras.Model(model.input, model.output, name=model.name)
+    copy = keras.models.clone_model(
+        view,
+        # Left to itself, it names inputs after tensors, not layers.
+        input_tensors=keras.tree.map_structure(_input_like, model.input),
+        clone_function=clone,
+    )
+    own = type(model)
+    if inspect.signature(own.__init__) == inspect.signature(
+        type(view).__init__
+    ):
+        # A subclass with a `train_step` of its own stays what it is.
+        return own(copy.input, copy.output, name=model.name)
+    return copy
+
+
+def _other_class(copy: keras.Model, model: keras.Model) -> str:
+    return (
+        f"Model '{model.name}' is a {type(model).__name__}, which is made from "
+        f"other arguments than a graph. Its copy is a {type(copy).__name__}: "
+        "the same layers and the same `call`, without the other methods of "
+        "the class (a `train_step`, a preprocessor)."
     )
 
 
-def _input_like(model):
-    """Function from an input tensor of a model to a new one of its kind."""
-    # Left to itself, `clone_model` names inputs after tensors, not layers.
-    layers = {
-        id(layer.output): layer
-        for layer in model.layers
-        if isinstance(layer, keras.layers.InputLayer)
-    }
-
-    def new_input(tensor):
-        layer = layers.get(id(tensor))
-        return keras.Input(
-            batch_shape=tensor.shape,
-            dtype=tensor.dtype,
-            sparse=tensor.sparse,
-            name=tensor.name if layer is None else layer.name,
-            optional=layer is not None and layer.optional,
-        )
-
-    return new_input
+def _input_like(tensor: keras.KerasTensor) -> keras.KerasTensor:
+    """A new input like an input tensor of a model."""
+    layer, _ = history(tensor)
+    return keras.Input(
+        batch_shape=tensor.shape,
+        dtype=tensor.dtype,
+        sparse=tensor.sparse,
+        name=layer.name,
+        optional=getattr(layer, "optional", False),
+    )
 
 
-def _has_inputs(model):
+def _has_inputs(model: keras.Model) -> bool:
     try:
         return bool(model.inputs)
     except (AttributeError, ValueError):
         return False
 
 
-def _kind(layer):
+def _kind(layer: Layer) -> str:
     return "Model" if isinstance(layer, keras.Model) else "Layer"
 
 
-def _copy_tables(layer, copy):
+def _copy_tables(layer: Layer, copy: Layer) -> None:
     """Copies what a preprocessing layer learnt and keeps beside weights."""
     if isinstance(layer, keras.layers.Normalization):
         copy.finalize_state()

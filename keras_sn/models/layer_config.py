@@ -1,11 +1,27 @@
 """Making a layer anew from its config, with wrappers put in or taken out."""
 
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any
+
 import keras
 
+from keras_sn.layers.spectral_normalization import SpectralNormalization
+
+Config = dict[str, Any]
+Rule = Callable[[Config], Config | None]
+
 _OURS = "keras_sn>SpectralNormalization"
+# What Keras names a wrapper that was given no name.
+_MADE_UP = re.compile(r"spectral_normalization(_\d+)?")
+# What `get_config` and `from_config` raise where a class supports neither.
+NO_CONFIG = (NotImplementedError, TypeError, ValueError)
 
 
-def rebuilt(layer, rule=None):
+def rebuilt(
+    layer: keras.layers.Layer, rule: Rule | None = None
+) -> keras.layers.Layer:
     """A new, unbuilt layer from the config of another.
 
     Args:
@@ -21,10 +37,33 @@ def rebuilt(layer, rule=None):
     config = layer.get_config()
     if rule is not None:
         config = edited(config, rule)
-    return type(layer).from_config(config)
+    new = type(layer).from_config(config)
+    # The config may leave out what `Layer.get_config` would have put in.
+    new.name = layer.name
+    new.trainable = layer.trainable
+    return new
 
 
-def edited(config, rule):
+def rebuilt_or_shared(
+    layer: keras.layers.Layer, rule: Rule | None = None
+) -> keras.layers.Layer:
+    """`rebuilt`, or the layer itself where its class has no config.
+
+    Where Keras cannot make a layer anew it cannot copy it at all.
+    """
+    try:
+        return rebuilt(layer, rule)
+    except NO_CONFIG as error:
+        warnings.warn(
+            f"Layer '{layer.name}' ({type(layer).__name__}) cannot be made "
+            "anew from its config, so the copy shares it with the model "
+            f"given: training one changes the other. {error}",
+            stacklevel=8,
+        )
+        return layer
+
+
+def edited(config: Any, rule: Rule) -> Any:
     """A copy of a config with `rule` applied to every layer in it."""
     if isinstance(config, dict):
         replacement = rule(config) if "class_name" in config else None
@@ -36,20 +75,37 @@ def edited(config, rule):
     return config
 
 
-def layer_inside(wrapper):
-    """A new layer like the one in our wrapper, under the wrapper's name."""
+def layer_inside(
+    wrapper: SpectralNormalization, name: str
+) -> keras.layers.Layer:
+    """A new layer like the one in our wrapper, under the given name."""
     inner = wrapper.layer
     config = edited(inner.get_config(), unwrapped)
-    config = _bare(config, wrapper.name, wrapper.trainable)
-    return type(inner).from_config(config)
+    config = _bare(config, name, wrapper.trainable)
+    new = type(inner).from_config(config)
+    new.name = name
+    return new
 
 
-def is_wrapper_config(config):
+def folded_name(wrapper: SpectralNormalization) -> str:
+    """The name for the layer that takes the place of a wrapper.
+
+    The one the wrapper was given; where Keras made it up, that of the layer
+    inside.
+    """
+    return _folded_name(wrapper.name, wrapper.layer.name)
+
+
+def _folded_name(outer: str, inner: str) -> str:
+    return inner if _MADE_UP.fullmatch(outer) else outer
+
+
+def is_wrapper_config(config: Config) -> bool:
     """Whether a serialized form is that of our wrapper."""
     return config.get("registered_name") == _OURS
 
 
-def is_stock_config(config):
+def is_stock_config(config: Config) -> bool:
     """Whether it is that of `keras.layers.SpectralNormalization`."""
     return (
         config.get("class_name") == "SpectralNormalization"
@@ -58,17 +114,22 @@ def is_stock_config(config):
     )
 
 
-def unwrapped(config):
-    """Rule: the layer inside of our wrapper, under the wrapper's name."""
+def unwrapped(config: Config) -> Config | None:
+    """Rule: the layer inside of our wrapper, named by `folded_name`."""
     if not is_wrapper_config(config):
         return None
     outer = config["config"]
     inner = outer["layer"]
-    name, trainable = outer["name"], outer.get("trainable", True)
+    trainable = outer.get("trainable", True)
+    name = _folded_name(
+        outer["name"], inner["config"].get("name", outer["name"])
+    )
     return {**inner, "config": _bare(inner["config"], name, trainable)}
 
 
-def layer_config_of_stock(wrapper):
+def layer_config_of_stock(
+    wrapper: keras.layers.SpectralNormalization,
+) -> Config:
     """The arguments of ours that stand for those of a stock wrapper."""
     return {
         "name": wrapper.name,
@@ -78,7 +139,7 @@ def layer_config_of_stock(wrapper):
     }
 
 
-def upgraded(config):
+def upgraded(config: Config) -> Config | None:
     """Rule: our wrapper in place of the stock one."""
     if not is_stock_config(config):
         return None
@@ -93,7 +154,7 @@ def upgraded(config):
     }
 
 
-def _bare(config, name, trainable):
+def _bare(config: Config, name: str, trainable: bool) -> Config:
     """The config of a layer that takes the place of its wrapper."""
     config = _without_lora(edited(config, _bare_inside))
     if "name" in config:
@@ -103,19 +164,19 @@ def _bare(config, name, trainable):
     return config
 
 
-def _bare_inside(config):
+def _bare_inside(config: Config) -> Config | None:
     settings = config.get("config")
     if not isinstance(settings, dict) or "lora_rank" not in settings:
         return None
     return {**config, "config": _without_lora(settings)}
 
 
-def _without_lora(config):
+def _without_lora(config: Config) -> Config:
     # The kernel that is put in has LoRA's correction merged.
     return {k: v for k, v in config.items() if not k.startswith("lora_")}
 
 
-def _rebuilt_lambda(layer):
+def _rebuilt_lambda(layer: keras.layers.Lambda) -> keras.layers.Lambda:
     # `from_config` would load the function as code from a file, which safe
     # mode refuses; the function itself is at hand.
     config = layer.get_config()

@@ -1,20 +1,34 @@
 """normalize_model: a copy of a model with its layers wrapped."""
 
 import fnmatch
+from collections.abc import Callable
+from typing import Any
 
 import keras
+from keras.layers import Layer
 
 from keras_sn.layers.spectral_normalization import SpectralNormalization
 from keras_sn.linear_maps.registry import linear_maps
 from keras_sn.models.budget import spread_budget
+from keras_sn.models.graph_copy import GraphCopy
 from keras_sn.models.graph_copy import check_built
 from keras_sn.models.graph_copy import copy_graph
 from keras_sn.models.graph_copy import copy_weights
-from keras_sn.models.graph_copy import paired_leaves
-from keras_sn.models.layer_config import rebuilt
+from keras_sn.models.graph_copy import leaves
+from keras_sn.models.layer_config import rebuilt_or_shared
+
+Options = dict[str, Any]
+Selector = type[Layer] | str | Callable[[Layer], bool]
+Rules = dict[Selector, Options | None]
+Layers = Selector | list[Selector] | tuple[Selector, ...] | Rules | None
 
 
-def normalize_model(model, layers=None, lipschitz=None, **options):
+def normalize_model(
+    model: Layer,
+    layers: Layers = None,
+    lipschitz: float | None = None,
+    **options: Any,
+) -> Layer:
     """A copy of a model with its layers wrapped in `SpectralNormalization`.
 
     The weights are copied, and normalized from the first call on. Layers
@@ -24,11 +38,18 @@ def normalize_model(model, layers=None, lipschitz=None, **options):
 
     Models inside the model are opened; any other layer is wrapped whole,
     with all its kernels (`Bidirectional`, `MultiHeadAttention`, a layer of
-    your own).
+    your own). The copy of a Functional model of another class, such as a
+    task of keras-hub, is a `keras.Model` of its graph, unless that class is
+    made from inputs and outputs too; a warning says what is lost. A layer
+    that Keras cannot make anew from its config is shared with the model
+    given, with a warning.
 
     Args:
         model: A built Sequential or Functional model, or a layer, such as a
-            subclassed model, which is wrapped whole.
+            subclassed model, which is wrapped whole. To have the layers of a
+            subclassed model wrapped one by one, make a Functional model of
+            its code: `keras.Model(inputs, model.call(inputs))` with
+            `inputs = keras.Input(shape)`.
         layers: Which layers to wrap.
 
             - `None`: all that have a kernel, that is a dense, convolutional,
@@ -81,22 +102,21 @@ def normalize_model(model, layers=None, lipschitz=None, **options):
     chosen = _chosen(model, _rules(layers), options)
     copy = _wrapped_copy(model, chosen)
     if lipschitz is not None:
-        pairs = paired_leaves(model, copy)
-        new = [twin for layer, twin in pairs if id(layer) in chosen]
-        spread_budget(copy, new, lipschitz)
-    return copy
+        new = [twin for layer, twin in copy.leaves if id(layer) in chosen]
+        spread_budget(copy.model, new, lipschitz)
+    return copy.model
 
 
-def _wrapped_copy(model, chosen):
+def _wrapped_copy(model: Layer, chosen: dict[int, Options]) -> GraphCopy:
     """The copy with the layers of `{id(layer): options}` wrapped."""
 
-    def replace(layer):
+    def replace(layer: Layer) -> Layer:
         if id(layer) in chosen:
             return _wrapped(layer, chosen[id(layer)])
-        return rebuilt(layer)
+        return rebuilt_or_shared(layer)
 
     copy = copy_graph(model, replace)
-    for layer, twin in paired_leaves(model, copy):
+    for layer, twin in copy.leaves:
         if id(layer) in chosen:
             copy_weights(layer, twin.layer)
             twin.refresh()
@@ -105,9 +125,9 @@ def _wrapped_copy(model, chosen):
     return copy
 
 
-def _wrapped(layer, options):
+def _wrapped(layer: Layer, options: Options) -> SpectralNormalization:
     return SpectralNormalization(
-        rebuilt(layer),
+        rebuilt_or_shared(layer),
         **{
             "name": layer.name,
             "dtype": layer.dtype_policy,
@@ -117,12 +137,12 @@ def _wrapped(layer, options):
     )
 
 
-def _chosen(model, rules, options):
+def _chosen(model: Layer, rules: Rules, options: Options) -> dict[int, Options]:
     """Dict `{id(layer): options of its wrapper}`."""
-    leaves = [layer for layer, _ in paired_leaves(model, model)]
-    chosen = {}
-    used = set()
-    for layer in leaves:
+    candidates = list(leaves(model))
+    chosen: dict[int, Options] = {}
+    used: set[Selector | None] = set()
+    for layer in candidates:
         rule = _first_fitting(layer, rules)
         if rule is None or isinstance(layer, SpectralNormalization):
             used.add(rule)
@@ -133,18 +153,20 @@ def _chosen(model, rules, options):
         elif can_be_wrapped(layer, {**options, **own_options}):
             used.add(rule)
             chosen[id(layer)] = {**options, **own_options}
-    _check_used(model, rules, used, leaves)
-    wrapped = any(isinstance(layer, SpectralNormalization) for layer in leaves)
+    _check_used(model, rules, used, candidates)
+    wrapped = any(
+        isinstance(layer, SpectralNormalization) for layer in candidates
+    )
     if not chosen and not wrapped:
         raise ValueError(
             f"There is no layer to normalize in model '{model.name}': none of "
-            f"{_names(leaves)} has a kernel. Choose layers with `layers`, and "
-            "their weights with `weight_names`."
+            f"{_names(candidates)} has a kernel. Choose layers with `layers`, "
+            "and their weights with `weight_names`."
         )
     return chosen
 
 
-def can_be_wrapped(layer, options):
+def can_be_wrapped(layer: Layer, options: Options) -> bool:
     """Whether there is something to normalize in a layer."""
     if options.get("weight_names"):
         return True
@@ -158,7 +180,7 @@ def can_be_wrapped(layer, options):
     )
 
 
-def _rules(layers):
+def _rules(layers: Layers) -> Rules:
     """`layers` as a dict `{selector: options}`."""
     if layers is None:
         return {_has_no_gamma: {}}
@@ -179,7 +201,7 @@ def _rules(layers):
     return rules
 
 
-def _bad_layers(received):
+def _bad_layers(received: Any) -> str:
     return (
         "`layers` takes a layer class, a pattern for names, a function, a list "
         "of these, or a dict from these to dicts of options (or None). "
@@ -187,11 +209,11 @@ def _bad_layers(received):
     )
 
 
-def _has_no_gamma(layer):
+def _has_no_gamma(layer: Layer) -> bool:
     return not isinstance(layer, keras.layers.BatchNormalization)
 
 
-def _first_fitting(layer, rules):
+def _first_fitting(layer: Layer, rules: Rules) -> Selector | None:
     for selector in rules:
         if isinstance(selector, str):
             fits = fnmatch.fnmatchcase(layer.name, selector)
@@ -204,21 +226,26 @@ def _first_fitting(layer, rules):
     return None
 
 
-def _check_used(model, rules, used, leaves):
+def _check_used(
+    model: Layer,
+    rules: Rules,
+    used: set[Selector | None],
+    candidates: list[Layer],
+) -> None:
     for selector in rules:
         if selector not in used and selector is not _has_no_gamma:
             raise ValueError(
                 f"{selector!r} in `layers` fits no layer of model "
                 f"'{model.name}' that can be normalized. Its layers are "
-                f"{_names(leaves)}."
+                f"{_names(candidates)}."
             )
 
 
-def _names(leaves):
-    return [f"{layer.name} ({type(layer).__name__})" for layer in leaves]
+def _names(layers: list[Layer]) -> list[str]:
+    return [f"{layer.name} ({type(layer).__name__})" for layer in layers]
 
 
-def _check_options(options, lipschitz):
+def _check_options(options: Options, lipschitz: Any) -> None:
     if lipschitz is None:
         return
     if not isinstance(lipschitz, (int, float)) or not 0 < lipschitz < float(

@@ -2,22 +2,27 @@
 
 import os
 
-import keras
 import numpy as np
 from keras import ops
+from keras.layers import Layer
+from keras.layers import SpectralNormalization as Stock
 
-from keras_sn.keras_access import sublayers
+from keras_sn.keras_access import all_layers
+from keras_sn.keras_access import own_weights
 from keras_sn.layers.spectral_normalization import SpectralNormalization
 from keras_sn.models.files import load_model
 from keras_sn.models.graph_copy import copy_graph
 from keras_sn.models.graph_copy import copy_weights
-from keras_sn.models.graph_copy import paired_leaves
+from keras_sn.models.layer_config import NO_CONFIG
 from keras_sn.models.layer_config import layer_config_of_stock
 from keras_sn.models.layer_config import rebuilt
+from keras_sn.models.layer_config import rebuilt_or_shared
 from keras_sn.models.layer_config import upgraded
 
+Classes = type[Layer] | tuple[type[Layer], ...]
 
-def upgrade_model(model):
+
+def upgrade_model(model: Layer | str | os.PathLike[str]) -> Layer:
     """A copy with `keras_sn` layers for `keras.layers.SpectralNormalization`.
 
     Weights, `power_iterations` and the singular vectors are kept. What
@@ -48,82 +53,77 @@ def upgrade_model(model):
     >>> type(upgrade_model(model).layers[0]).__module__
     'keras_sn.layers.spectral_normalization'
     """
-    if isinstance(model, (str, os.PathLike)):
-        model = load_model(model)
-    copy = copy_graph(model, _upgraded_layer)
+    source = (
+        load_model(model) if isinstance(model, (str, os.PathLike)) else model
+    )
+    copy = copy_graph(source, _upgraded_layer)
     found = 0
-    for layer, twin in paired_leaves(model, copy):
-        stock = _stock_wrappers(layer)
-        _check_upgraded(layer, twin)
+    for layer, twin in copy.leaves:
+        stock = _found(layer, Stock)
+        # Created when it was built.
+        if stock and _found(twin, Stock):
+            raise ValueError(_how_to_upgrade(layer))
         _copy_state(layer, twin, stock)
         found += len(stock)
     if not found:
         raise ValueError(
             f"There is no keras.layers.SpectralNormalization in model "
-            f"'{model.name}', so there is nothing to upgrade."
+            f"'{source.name}', so there is nothing to upgrade."
         )
-    return copy
+    return copy.model
 
 
-def _upgraded_layer(layer):
-    if isinstance(layer, keras.layers.SpectralNormalization):
+def _upgraded_layer(layer: Layer) -> Layer:
+    if isinstance(layer, Stock):
         inner = rebuilt(layer.layer, upgraded)
         return SpectralNormalization(inner, **layer_config_of_stock(layer))
-    return rebuilt(layer, upgraded)
+    if not _found(layer, Stock):
+        return rebuilt_or_shared(layer)
+    try:
+        return rebuilt(layer, upgraded)
+    except NO_CONFIG as error:
+        raise ValueError(_how_to_upgrade(layer)) from error
 
 
-def _copy_state(layer, twin, stock):
-    ours = _pairs_of_wrappers(layer, twin)
-    stock_ids = {id(w) for w in stock}
-    new = [w for old, w in ours if id(old) in stock_ids]
+def _copy_state(layer: Layer, twin: Layer, stock: list[Layer]) -> None:
+    stock_ids = {id(wrapper) for wrapper in stock}
+    # Wrappers that are ours already are copied like any other layer.
+    replaced = [
+        (old, new)
+        for old, new in zip(
+            _found(layer, (Stock, SpectralNormalization)),
+            _found(twin, SpectralNormalization),
+            strict=True,
+        )
+        if id(old) in stock_ids
+    ]
     copy_weights(
         layer,
         twin,
-        dropped=[w.vector_u for w in stock],
-        added=[u for w in new for u in w.vectors_u.values()],
+        dropped=[old.vector_u for old, _ in replaced],
+        added=[u for _, new in replaced for u in own_weights(new)],
     )
-    for old, wrapper in ours:
-        if id(old) in stock_ids:
-            _copy_vector(old, wrapper)
+    for old, new in replaced:
+        _copy_vector(old, new)
 
 
-def _copy_vector(old, wrapper):
-    wrapper.refresh()
-    vectors = list(wrapper.vectors_u.values())
+def _copy_vector(old: Layer, new: SpectralNormalization) -> None:
+    new.refresh()
+    vectors = own_weights(new)
     vector = np.asarray(ops.convert_to_numpy(old.vector_u), "float32")
     # Otherwise the two normalize different matrices: groups, depthwise.
     if len(vectors) == 1 and tuple(vectors[0].shape) == vector.shape:
         vectors[0].assign(vector)
 
 
-def _stock_wrappers(layer):
-    return _found(layer, keras.layers.SpectralNormalization)
+def _found(layer: Layer, classes: Classes) -> list[Layer]:
+    return [part for part in all_layers(layer) if isinstance(part, classes)]
 
 
-def _pairs_of_wrappers(layer, twin):
-    """Pairs each wrapper, stock or ours, with the one in its place."""
-    both = (keras.layers.SpectralNormalization, SpectralNormalization)
-    return list(
-        zip(
-            _found(layer, both),
-            _found(twin, SpectralNormalization),
-            strict=True,
-        )
+def _how_to_upgrade(layer: Layer) -> str:
+    return (
+        f"Layer '{layer.name}' ({type(layer).__name__}) creates "
+        "keras.layers.SpectralNormalization in its own code, which no "
+        "copy can change. Import the wrapper from `keras_sn.layers` "
+        "there, load the weights and call `refresh()` on each wrapper."
     )
-
-
-def _found(layer, classes):
-    found = [layer] if isinstance(layer, classes) else []
-    for inner in sublayers(layer):
-        found.extend(_found(inner, classes))
-    return list({id(w): w for w in found}.values())
-
-
-def _check_upgraded(layer, twin):
-    if _stock_wrappers(twin):
-        raise ValueError(
-            f"Layer '{layer.name}' ({type(layer).__name__}) creates "
-            "keras.layers.SpectralNormalization in its own code, which no "
-            "copy can change. Import the wrapper from `keras_sn.layers` "
-            "there, load the weights and call `refresh()` on each wrapper."
-        )

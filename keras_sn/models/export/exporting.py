@@ -2,22 +2,25 @@
 
 import os
 import pathlib
-import subprocess
-import sys
-import tempfile
+from collections.abc import Sequence
+from typing import Any
 
 import keras
-import numpy as np
-from keras import ops
 
+from keras_sn.keras_access import all_layers
 from keras_sn.models.export.artifacts import FORMATS
 from keras_sn.models.export.artifacts import largest_difference
 from keras_sn.models.export.artifacts import write_artifact
+from keras_sn.models.export.processes import export_elsewhere
+from keras_sn.models.export.samples import Sample
+from keras_sn.models.export.samples import make_samples
+from keras_sn.models.export.samples import outputs_of
+from keras_sn.models.export.samples import packer
 from keras_sn.models.files import check_target
 from keras_sn.models.files import first_line
 from keras_sn.models.files import remove
 from keras_sn.models.files import written_whole
-from keras_sn.models.folding import fold_model
+from keras_sn.models.folding import folded_view
 from keras_sn.models.folding import wrappers_in
 from keras_sn.models.graph_copy import check_built
 
@@ -31,19 +34,26 @@ _EXPORTERS = {
     "openvino": ("tensorflow", "torch"),
     "torch": ("torch",),
 }
+# Of the largest output, by the lowest precision that the model computes in.
+# Roundings of half precision add up over layers; those seen reach 0.01.
+_TOLERANCES = {"float16": 0.02, "bfloat16": 0.05}
 _TOLERANCE = 1e-4
-_BATCH_SIZES = (1, 7)
-# Stands for an axis of any size when the artifact is tried.
-_ANY_SIZE = 32
 
 
 def export_model(
-    model, path, format="tf_saved_model", folded=True, overwrite=True
-):
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    format: str | None = None,
+    folded: bool = True,
+    overwrite: bool = True,
+    samples: Any = None,
+    input_size: int | None = None,
+    tolerance: float | None = None,
+) -> pathlib.Path:
     """Exports a model for serving, from any backend.
 
-    The artifact is written beside `path`, loaded, compared with the model on
-    random inputs, and takes its place in one step: whoever reads `path` finds
+    The artifact is written beside `path`, loaded, compared with the model,
+    and takes its place in one step: whoever reads `path` finds
     the old artifact or the new one, also if the process is killed.
 
     Args:
@@ -51,19 +61,29 @@ def export_model(
         path: Where to put the artifact: a folder for `"tf_saved_model"` and
             `"openvino"` (`model.xml` and `model.bin` in it), a file that ends
             in `.onnx`, `.tflite` for `"litert"`, or `.pt2` for `"torch"`.
-        format: One of those. What Keras cannot export on the current backend
-            is exported by a process on another one, which needs that backend
-            installed, and classes of your own importable.
+        format: One of those; `None`: by the suffix of `path`, a path without
+            one is a `"tf_saved_model"`. What Keras cannot export on the
+            current backend is exported by a process on another one, which
+            needs that backend installed, and classes of your own registered
+            there.
         folded: Whether to export `fold_model(model)`, which computes the same
             without normalizing anew at each request.
         overwrite: Whether an artifact at `path` may be replaced.
+        samples: Inputs to compare on: an array, or arrays as the model takes
+            them. `None`: random ones.
+        input_size: Size of the axes of random inputs that may have any size;
+            `None`: one that works.
+        tolerance: How far the artifact may be off, of the largest output.
+            `None`: 1e-4, for a model that computes in float16 0.02, in
+            bfloat16 0.05.
 
     Returns:
         The path, as `pathlib.Path`.
 
     Raises:
-        ValueError: If the model is not built, `format` is unknown or `path`
-            is no place for it.
+        ValueError: If the model is not built, `format` is unknown or cannot
+            hold the model's dtype, `path` is no place for it, or the model
+            does not run on the samples.
         RuntimeError: If no exporter can, or the artifact does not run or
             computes something else than the model.
 
@@ -78,17 +98,54 @@ def export_model(
     'served'
     """
     path = pathlib.Path(path)
+    format = format_of(path) if format is None else format
     _check_arguments(model, path, format)
     check_target(path, overwrite)
-    samples = _samples(model)
+    pairs = make_samples(model, samples, input_size)
+    if tolerance is None:
+        tolerance = _tolerance_of(model)
     if folded and wrappers_in(model):
-        model = fold_model(model)
+        model = folded_view(model)
     with written_whole(path, overwrite) as partial:
-        _export_by_any(model, partial, format, samples)
+        _export_by_any(model, partial, format, pairs, tolerance)
     return path
 
 
-def _export_by_any(model, path, format, samples):
+def format_of(path: str | os.PathLike[str]) -> str:
+    """The format that a path asks for by its suffix.
+
+    Raises:
+        ValueError: If no format has that suffix.
+    """
+    path = pathlib.Path(path)
+    if not path.suffix:
+        return "tf_saved_model"
+    known = {suffix: name for name, suffix in FORMATS.items() if suffix}
+    if path.suffix not in known:
+        raise ValueError(
+            f"There is no format for the suffix '{path.suffix}' of '{path}'. "
+            f"Known are {known}; a path without a suffix is a folder for "
+            "tf_saved_model. Or choose the `format`."
+        )
+    return known[path.suffix]
+
+
+def _dtypes(model: keras.Model) -> set[str]:
+    return {str(layer.compute_dtype) for layer in all_layers(model)}
+
+
+def _tolerance_of(model: keras.Model) -> float:
+    dtypes = _dtypes(model)
+    return max(_TOLERANCES.get(dtype, _TOLERANCE) for dtype in dtypes)
+
+
+def _export_by_any(
+    model: keras.Model,
+    path: pathlib.Path,
+    format: str,
+    samples: Sequence[Sample],
+    tolerance: float,
+) -> None:
     """Exports by the first exporter that can."""
     current = keras.backend.backend()
     # sorted() is stable: the current backend, which needs no process, first.
@@ -97,9 +154,11 @@ def _export_by_any(model, path, format, samples):
     for backend in routes:
         try:
             if backend == current:
-                export_here(model, path, format, samples)
+                export_here(model, path, format, samples, tolerance)
             else:
-                _export_elsewhere(model, path, format, samples, backend)
+                export_elsewhere(
+                    model, path, format, samples, tolerance, backend
+                )
             return
         except RuntimeError as error:
             failures.append(str(error))
@@ -107,7 +166,13 @@ def _export_by_any(model, path, format, samples):
     raise RuntimeError(" ".join(failures))
 
 
-def export_here(model, path, format, samples):
+def export_here(
+    model: keras.Model,
+    path: pathlib.Path,
+    format: str,
+    samples: Sequence[Sample],
+    tolerance: float,
+) -> None:
     """Exports on the current backend and compares."""
     backend = keras.backend.backend()
     what = f"model '{model.name}' as {format} on {backend}"
@@ -115,7 +180,7 @@ def export_here(model, path, format, samples):
     try:
         # The exporters want a model that has been called.
         outputs_of(model, samples[0][0])
-        write_artifact(model, path, format)
+        write_artifact(model, path, format, samples[0][0])
     except Exception as error:
         raise RuntimeError(
             f"Keras cannot export {what}: {first_line(error)}"
@@ -126,65 +191,16 @@ def export_here(model, path, format, samples):
         raise RuntimeError(
             f"The export of {what} does not run: {first_line(error)}"
         ) from error
-    if not worst <= _TOLERANCE:
+    if not worst <= tolerance:
         raise RuntimeError(
             f"The export of {what} differs from the model by {worst:.3g} of "
-            f"the largest output; the limit is {_TOLERANCE:g}."
+            f"the largest output; the limit is {tolerance:g}."
         )
 
 
-def _export_elsewhere(model, path, format, samples, backend):
-    """Exports by a process on another backend."""
-    with tempfile.TemporaryDirectory() as folder:
-        model.save(os.path.join(folder, "model.keras"))
-        arrays = {
-            f"{i}_{kind}_{j}": array
-            for i, pair in enumerate(samples)
-            for kind, group in zip(("in", "out"), pair, strict=True)
-            for j, array in enumerate(group)
-        }
-        np.savez(os.path.join(folder, "samples.npz"), **arrays)
-        worker = [sys.executable, "-m", "keras_sn.models.export.worker"]
-        result = subprocess.run(
-            [*worker, folder, str(path.absolute()), format],
-            env={
-                **os.environ,
-                "KERAS_BACKEND": backend,
-                "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    if result.returncode:
-        lines = result.stderr.strip().splitlines()
-        raise RuntimeError(
-            lines[-1]
-            if lines
-            else f"The process that exports on {backend} died with exit code "
-            f"{result.returncode}."
-        )
-
-
-def read_samples(path):
-    """The samples that `_export_elsewhere` stored."""
-    samples = []
-    with np.load(path) as arrays:
-        while f"{len(samples)}_in_0" in arrays:
-            pair = tuple(
-                _numbered(arrays, f"{len(samples)}_{kind}_")
-                for kind in ("in", "out")
-            )
-            samples.append(pair)
-    return samples
-
-
-def _numbered(arrays, prefix):
-    count = sum(name.startswith(prefix) for name in arrays.files)
-    return [arrays[f"{prefix}{j}"] for j in range(count)]
-
-
-def _check_arguments(model, path, format):
+def _check_arguments(
+    model: keras.Model, path: pathlib.Path, format: str
+) -> None:
     if format not in FORMATS:
         raise ValueError(
             f"`format` must be one of {list(FORMATS)}. "
@@ -195,48 +211,20 @@ def _check_arguments(model, path, format):
         raise ValueError(
             f"'{model.name}' ({type(model).__name__}) is no Sequential or "
             "Functional model, so the shapes of its inputs are not known. Put "
-            "it into one: keras.Sequential([keras.Input(shape), layer])."
+            "it into one: keras.Sequential([keras.Input(shape), layer]), or, "
+            "for layers that it creates in its own code, "
+            "keras.Model(inputs, model.call(inputs))."
         )
     if path.suffix != FORMATS[format] and FORMATS[format]:
         raise ValueError(
             f"The path of a {format} artifact must end in "
             f"'{FORMATS[format]}'. Received: '{path}'"
         )
-
-
-def _samples(model):
-    """List of `(inputs, outputs)` of the model, lists of arrays."""
-    fixed = model.inputs[0].shape[0]
-    sizes = _BATCH_SIZES if fixed is None else (fixed,)
-    rng = np.random.default_rng(0)
-    samples = []
-    for size in sizes:
-        inputs = [_random(rng, x, size) for x in model.inputs]
-        samples.append((inputs, outputs_of(model, inputs)))
-    return samples
-
-
-def outputs_of(model, inputs):
-    """List of the outputs, as arrays, for a list of input arrays."""
-    tensors = [ops.convert_to_tensor(x) for x in inputs]
-    outputs = model(packer(model)(tensors), training=False)
-    return [
-        ops.convert_to_numpy(ops.stop_gradient(x))
-        for x in keras.tree.flatten(outputs)
-    ]
-
-
-def packer(model):
-    """Function from a list of inputs to the structure that `model` takes."""
-    if isinstance(model, keras.Sequential):
-        return lambda inputs: inputs[0]
-    structure = model.input
-    return lambda inputs: keras.tree.pack_sequence_as(structure, inputs)
-
-
-def _random(rng, tensor, size):
-    shape = [_ANY_SIZE if n is None else n for n in tensor.shape[1:]]
-    if keras.backend.is_float_dtype(tensor.dtype):
-        return rng.standard_normal((size, *shape)).astype(tensor.dtype)
-    # Valid as indices and as booleans alike.
-    return rng.integers(0, 2, (size, *shape)).astype(tensor.dtype)
+    if format == "onnx" and "bfloat16" in _dtypes(model):
+        # The operations that run on bfloat16 in ONNX are few.
+        raise ValueError(
+            f"Model '{model.name}' computes in bfloat16, of which ONNX has no "
+            "convolutions and onnxruntime no products. Load its weights into "
+            "the same model made under the float32 dtype policy and export "
+            "that."
+        )

@@ -1,9 +1,11 @@
 """Operations that tf2onnx does not know and Keras's layers need."""
 
+from typing import Any
+
 import numpy as np
 
 
-def register_operations():
+def register_operations() -> None:
     """Teaches tf2onnx the operations, unless it has learnt them by itself."""
     from tf2onnx.handler import tf_op
 
@@ -16,7 +18,7 @@ class _Erfc:
     """`1 - erf(x)`, which the exact GELU is made of in TensorFlow."""
 
     @classmethod
-    def version_9(cls, ctx, node, **kwargs):
+    def version_9(cls, ctx: Any, node: Any, **kwargs: Any) -> None:
         """From opset 9 on, where ONNX has Erf."""
         from tf2onnx import utils
 
