@@ -8,12 +8,11 @@ from keras_sn.fast_ops import full_precision
 from keras_sn.fast_ops import held
 from keras_sn.fast_ops import where
 from keras_sn.linear_maps.base import LinearMap
+from keras_sn.linear_maps.weights import VariableWeight
+from keras_sn.norms.host_norm import SMALLEST_NORM
 from keras_sn.norms.power_iteration import unit
 from keras_sn.norms.tracking import State
 from keras_sn.norms.tracking import Tracker
-
-# Below this a factor 1 / sigma leaves the range of float32.
-_SMALLEST_SIGMA = 1e-37
 
 
 class NormalizedWeight:
@@ -25,6 +24,7 @@ class NormalizedWeight:
         suffix: Ends the names of the variables.
 
     Attributes:
+        variable: The variable that is normalized.
         u: The variable `vector_u`, unit probes on the output side. (The
             stock layer has it too.)
         hidden: The other variables, see `keras_sn.norms.tracking.State`.
@@ -35,8 +35,11 @@ class NormalizedWeight:
     ) -> None:
         self.linear_map = linear_map
         self.tracker = Tracker(linear_map)
-        dtype = linear_map.weights[0].variable.dtype
-        self.dtype = "float64" if dtype == "float64" else "float32"
+        weight = linear_map.weights[0]
+        assert isinstance(weight, VariableWeight)  # `select_maps` sees to it
+        self.variable = weight.variable
+        wide = self.variable.dtype == "float64"
+        self.dtype = "float64" if wide else "float32"
         self._start: State | None = None
         shapes = {
             "vector_u": linear_map.probe_shape,
@@ -72,11 +75,6 @@ class NormalizedWeight:
             return ops.convert_to_tensor(array, dtype)
 
         return initialize
-
-    @property
-    def variable(self) -> keras.Variable:
-        """The variable that is normalized."""
-        return self.linear_map.weights[0].variable
 
     @property
     def path(self) -> str:
@@ -157,7 +155,7 @@ def normalization_factor(sigma: Array, norm_bound: float, mode: str) -> Array:
         Scalar tensor, differentiable in `sigma` up to the third time.
     """
     # Not `sigma > ...`, which would let a NaN pass for a zero.
-    sigma = where(~(sigma <= _SMALLEST_SIGMA), sigma, 1.0)
+    sigma = where(~(sigma <= SMALLEST_NORM), sigma, 1.0)
     constant = held(sigma)
     factor = norm_bound / constant
     if mode == "clip":

@@ -1,6 +1,5 @@
 """SpectralNormalization: a wrapper that bounds the norm of its weights."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 from typing import Literal
@@ -8,14 +7,13 @@ from typing import Literal
 import keras
 from keras import ops
 
-from keras_sn.keras_access import sublayers
+from keras_sn.layers.building import build_inside
 from keras_sn.layers.normalized_weight import NormalizedWeight
 from keras_sn.layers.scaling import ReplacedWeights
 from keras_sn.layers.scaling import choose_scaling
 from keras_sn.layers.signatures import take_signatures
 from keras_sn.layers.signatures import takes_training
-from keras_sn.layers.stock_state import is_stock_store
-from keras_sn.layers.stock_state import load_stock_variables
+from keras_sn.layers.stock_interface import StockInterface
 from keras_sn.layers.weight_selection import relative_names
 from keras_sn.layers.weight_selection import select_maps
 from keras_sn.layers.wrapper_arguments import check_arguments
@@ -23,7 +21,7 @@ from keras_sn.linear_maps.weights import unique_keys
 
 
 @keras.saving.register_keras_serializable(package="keras_sn")
-class SpectralNormalization(keras.layers.Wrapper):
+class SpectralNormalization(StockInterface):
     """Divides the weights of a layer by their spectral norm.
 
     A superset of `keras.layers.SpectralNormalization` that computes the same
@@ -127,64 +125,8 @@ class SpectralNormalization(keras.layers.Wrapper):
         # dtype here, Keras would hand out rounded weights in `call`.
         return self.variable_dtype
 
-    @property
-    def vector_u(self) -> keras.Variable:
-        """The state `u` of the normalized weight, if there is just one."""
-        return self._only("vectors_u").u
-
-    @property
-    def vectors_u(self) -> dict[str, keras.Variable]:
-        """Dict `{path of the weight: u}`."""
-        keys = unique_keys(weight.path for weight in self._normalized)
-        variables = [weight.u for weight in self._normalized]
-        return dict(zip(keys, variables, strict=True))
-
-    @property
-    def kernel(self) -> keras.Variable:
-        """The normalized weight as it is stored, if there is just one."""
-        return self._only("layer").variable
-
-    @property
-    def kernel_shape(self) -> tuple:
-        """The shape of `kernel`."""
-        return tuple(self.kernel.shape)
-
-    def _only(self, instead: str) -> NormalizedWeight:
-        if len(self._normalized) != 1:
-            raise AttributeError(
-                f"Layer '{self.name}' normalizes {len(self._normalized)} "
-                f"weights; see `{instead}`."
-            )
-        return self._normalized[0]
-
-    @property
-    def weights(self) -> list[keras.Variable]:
-        """The variables in the order of the stock layer: kernel, u, others.
-
-        Not those of the state that follow from the others; they are among
-        `variables`, and saved.
-        """
-        state = {id(v) for v in self.state_variables()}
-        weights = [v for v in super().weights if id(v) not in state]
-        kernels = {id(weight.variable) for weight in self._normalized}
-        first = next((i for i, v in enumerate(weights) if id(v) in kernels), 0)
-        vectors = [weight.u for weight in self._normalized]
-        # Trainable variables keep their order, which optimizers rely on.
-        return [*weights[: first + 1], *vectors, *weights[first + 1 :]]
-
-    def _hidden_variables(self) -> list[keras.Variable]:
-        if not self._normalized:
-            return []
-        hidden = [v for weight in self._normalized for v in weight.hidden]
-        return [*hidden, self._age]
-
-    def state_variables(self) -> list[keras.Variable]:
-        """All variables of the wrapper's own state, `u` among them."""
-        vectors = [weight.u for weight in self._normalized]
-        return [*vectors, *self._hidden_variables()]
-
     def build(self, *args: Any, **kwargs: Any) -> None:
-        self._build_wrapped(*args, **kwargs)
+        build_inside(self.layer, args, kwargs)
         maps = select_maps(self.layer, self.norm, self.weight_names)
         self._normalized = [
             NormalizedWeight(linear_map, self, self._suffix(linear_map, maps))
@@ -206,24 +148,6 @@ class SpectralNormalization(keras.layers.Wrapper):
             # Checked here since the layer itself may not be called.
             self.input_spec = self.layer.input_spec
         self.supports_masking = self.layer.supports_masking
-
-    def _build_wrapped(self, *args: Any, **kwargs: Any) -> None:
-        layer = self.layer
-        if type(layer).build is keras.layers.Layer.build and any(
-            not part.built for part in sublayers(layer)
-        ):
-            # No `build` of its own: calling it creates its sublayers' weights.
-            self._trace_wrapped(*args, **kwargs)
-        if not layer.built:
-            layer.build(*args, **kwargs)
-            layer.built = True
-
-    def _trace_wrapped(self, *args: Any, **kwargs: Any) -> None:
-        as_tensor = functools.partial(
-            keras.tree.map_shape_structure, keras.KerasTensor
-        )
-        shapes = [*args, *kwargs.values()]
-        self.layer.compute_output_spec(*map(as_tensor, shapes))
 
     def _suffix(self, linear_map, maps) -> str:
         if len(maps) == 1:
@@ -325,14 +249,6 @@ class SpectralNormalization(keras.layers.Wrapper):
             self.build(config["input_shape"])
         else:
             self.build(**config.get("shapes_dict", {}))
-
-    def load_own_variables(self, store) -> None:
-        if is_stock_store(store):
-            weight = self._only("vectors_u")
-            load_stock_variables(weight, store)
-            self._age.assign(0.0)
-        else:
-            super().load_own_variables(store)
 
     def get_config(self) -> dict:
         names = self.weight_names

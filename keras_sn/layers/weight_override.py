@@ -103,7 +103,7 @@ def _call_rematerialized(layer, replacements, args, kwargs):
     tensors = [x for x in flat if keras.ops.is_tensor(x)]
     replaced = {id(variable): tensor for variable, tensor in replacements}
     variables = _all_variables(layer)
-    structure = []
+    structure: list = []
 
     def pure(*flat_tensors):
         mapped = flat_tensors[: len(variables)]

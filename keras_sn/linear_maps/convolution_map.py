@@ -193,7 +193,7 @@ class TransposedConvolutionMap(SpatialMap):
         self.set_shapes()
 
     @property
-    def input_probe_shape(self) -> tuple[int, int]:
+    def input_probe_shape(self) -> tuple[int, int]:  # type: ignore[override]
         return self.adjoint.probe_shape
 
     def set_shapes(self) -> None:

@@ -69,7 +69,7 @@ class SpatialMap(LinearMap):
         self._demodulation = Constant(np.swapaxes(modulation, 1, 2))
 
     @property
-    def input_probe_shape(self) -> tuple[int, int]:
+    def input_probe_shape(self) -> tuple[int, int]:  # type: ignore[override]
         return (
             self.num_frequencies * self.groups,
             self.parts * self.geometry.num_phases * self.channels,

@@ -29,6 +29,10 @@ class Weight(abc.ABC):
     def value(self):
         """The tensor that is applied, differentiable where it can be."""
 
+    def scalable_variables(self) -> list[keras.Variable]:
+        """The variables to scale by `c` to apply `c` times the weight."""
+        return []
+
 
 class VariableWeight(Weight):
     """A variable of a layer, taken by itself rather than by an attribute.
@@ -55,7 +59,6 @@ class VariableWeight(Weight):
         return self.variable.value
 
     def scalable_variables(self) -> list[keras.Variable]:
-        """The variables to scale by `c` to apply `c` times the weight."""
         return [self.variable]
 
 

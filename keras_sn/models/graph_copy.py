@@ -150,7 +150,15 @@ def copy_weights(
         if value is None:
             value = keras.ops.convert_to_numpy(source)
         target.assign(value)
-    _copy_tables(layer, copy)
+    _copy_beside_weights(layer, copy)
+
+
+def _copy_state(wrapper: Layer, copy: Layer) -> None:
+    """Copies the state of a wrapper, of which some is not among its weights."""
+    for source, target in zip(
+        wrapper.state_variables(), copy.state_variables(), strict=True
+    ):
+        target.assign(keras.ops.convert_to_numpy(source))
 
 
 def without(
@@ -276,8 +284,10 @@ def _kind(layer: Layer) -> str:
     return "Model" if isinstance(layer, keras.Model) else "Layer"
 
 
-def _copy_tables(layer: Layer, copy: Layer) -> None:
-    """Copies what a preprocessing layer learnt and keeps beside weights."""
+def _copy_beside_weights(layer: Layer, copy: Layer) -> None:
+    """Copies what a layer keeps beside its weights."""
+    if is_normalizing(layer) and is_normalizing(copy):
+        _copy_state(layer, copy)
     if isinstance(layer, keras.layers.Normalization):
         copy.finalize_state()
     if callable(getattr(layer, "save_assets", None)):
@@ -286,4 +296,4 @@ def _copy_tables(layer: Layer, copy: Layer) -> None:
             copy.load_assets(folder)
     for inner, twin in zip(sublayers(layer), sublayers(copy), strict=False):
         if type(inner) is type(twin):
-            _copy_tables(inner, twin)
+            _copy_beside_weights(inner, twin)

@@ -178,7 +178,7 @@ def _row(path: str, linear_map: LinearMap, rtol: float) -> NormRow:
     bounds = spectral_norm(linear_map, rtol=rtol)
     return NormRow(
         path,
-        weight.layer.name,
+        "" if weight.layer is None else weight.layer.name,
         type(weight.layer).__name__,
         tuple(weight.shape),
         bounds.lower,

@@ -72,7 +72,7 @@ def centred_norm(gamma: np.ndarray) -> float:
     if size > _LARGEST:
         return float(np.abs(gamma).max())
     matrix = np.diag(gamma) - gamma[:, None] / size
-    return norm_upper(matrix) + 4 * EPS * np.linalg.norm(matrix)
+    return float(norm_upper(matrix) + 4 * EPS * np.linalg.norm(matrix))
 
 
 @register_rule(

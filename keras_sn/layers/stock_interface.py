@@ -1,0 +1,97 @@
+"""What programs and files of the stock layer rely on: names, order, state."""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_sn.layers.normalized_weight import NormalizedWeight
+from keras_sn.linear_maps.weights import unique_keys
+
+
+class StockInterface(keras.layers.Wrapper):
+    """Attributes, the order of weights, and weight files of the stock layer."""
+
+    _normalized: list[NormalizedWeight]
+    _age: keras.Variable
+
+    @property
+    def vector_u(self) -> keras.Variable:
+        """The state `u` of the normalized weight, if there is just one."""
+        return self._only("vectors_u").u
+
+    @property
+    def vectors_u(self) -> dict[str, keras.Variable]:
+        """Dict `{path of the weight: u}`."""
+        keys = unique_keys(weight.path for weight in self._normalized)
+        variables = [weight.u for weight in self._normalized]
+        return dict(zip(keys, variables, strict=True))
+
+    @property
+    def kernel(self) -> keras.Variable:
+        """The normalized weight as it is stored, if there is just one."""
+        return self._only("layer").variable
+
+    @property
+    def kernel_shape(self) -> tuple:
+        """The shape of `kernel`."""
+        return tuple(self.kernel.shape)
+
+    def _only(self, instead: str) -> NormalizedWeight:
+        if len(self._normalized) != 1:
+            raise AttributeError(
+                f"Layer '{self.name}' normalizes {len(self._normalized)} "
+                f"weights; see `{instead}`."
+            )
+        return self._normalized[0]
+
+    @property
+    def weights(self) -> list[keras.Variable]:
+        """The variables in the order of the stock layer: kernel, u, others.
+
+        Not those of the state that follow from the others; they are among
+        `variables`, and saved.
+        """
+        state = {id(v) for v in self.state_variables()}
+        weights = [v for v in super().weights if id(v) not in state]
+        kernels = {id(weight.variable) for weight in self._normalized}
+        first = next((i for i, v in enumerate(weights) if id(v) in kernels), 0)
+        vectors = [weight.u for weight in self._normalized]
+        # Trainable variables keep their order, which optimizers rely on.
+        return [*weights[: first + 1], *vectors, *weights[first + 1 :]]
+
+    def state_variables(self) -> list[keras.Variable]:
+        """All variables of the wrapper's own state, `u` among them."""
+        if not self._normalized:
+            return []
+        variables = [
+            v for weight in self._normalized for v in (weight.u, *weight.hidden)
+        ]
+        return [*variables, self._age]
+
+    def load_own_variables(self, store: Any) -> None:
+        if _is_stock(store):
+            _load_stock(self._only("vectors_u"), store)
+            self._age.assign(0.0)
+        else:
+            super().load_own_variables(store)
+
+
+def _is_stock(store: Any) -> bool:
+    """Whether what was saved is the state of the stock wrapper.
+
+    It stores the kernel next to its `vector_u`; ours, at least three.
+    """
+    return len(store.keys()) == 2
+
+
+def _load_stock(weight: NormalizedWeight, store: Any) -> None:
+    """Loads kernel and `vector_u`; what else the state needs is computed."""
+    weight.variable.assign(store["0"])
+    weight.refresh()
+    vector_u = np.asarray(store["1"][...])
+    # Otherwise one `u` per block here stands for one of the whole kernel.
+    if math.prod(vector_u.shape) == math.prod(weight.u.shape):
+        weight.start_from(ops.reshape(vector_u, weight.u.shape))
