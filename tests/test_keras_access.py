@@ -10,6 +10,7 @@ import inspect
 import keras
 import numpy as np
 from keras import layers
+from keras.src import backend
 
 from keras_sn import keras_access
 from tests.source import private_attributes
@@ -20,13 +21,23 @@ GUARDS = {
     "_remat_mode": "test_remat_mode",
     "_keras_history": "test_keras_history",
     "_inbound_nodes": "test_inbound_nodes",
+    "_keras_mask": "test_keras_mask",
+    "keras.src.backend": "test_autocast_scope",
+    "keras.src.": "test_operations_are_known_by_their_module",
 }
 
 
 def test_each_private_name_has_a_test():
     tree = ast.parse(inspect.getsource(keras_access))
     used = {attribute.attr for attribute in private_attributes(tree)}
-    assert used == set(GUARDS)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "keras.src":
+            used |= {f"keras.src.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom | ast.Constant):
+            name = getattr(node, "module", None) or getattr(node, "value", "")
+            if str(name).startswith("keras.src"):
+                used.add(name)
+    assert used <= set(GUARDS)
     assert all(callable(globals()[test]) for test in GUARDS.values())
 
 
@@ -82,6 +93,28 @@ def test_inbound_nodes():
     assert [*map(id, node.outputs)] == [id(output)]
     arguments = node.arguments.args, node.arguments.kwargs
     assert arguments == ((inputs,), {})
+
+
+def test_keras_mask():
+    tokens = keras.Input((4,), dtype="int32")
+    masked = layers.Embedding(5, 2, mask_zero=True)(tokens)
+    assert masked._keras_mask is not None
+    plain = layers.Embedding(5, 2)(tokens)
+    assert getattr(plain, "_keras_mask", None) is None
+
+
+def test_autocast_scope():
+    variable = keras.Variable([1 + 2.0**-12], dtype="float32")
+    with backend.AutocastScope("float16"):
+        assert variable.value.dtype == keras.ops.ones(1, "float16").dtype
+    assert variable.value.dtype == keras.ops.ones(1, "float32").dtype
+
+
+def test_operations_are_known_by_their_module():
+    x = keras.Input((3,))
+    for made in (x + 1, keras.ops.relu(x), keras.ops.concatenate([x, x])):
+        operation = made._keras_history[0]
+        assert type(operation).__module__.startswith("keras.src.")
 
 
 def test_what_is_built_on_them():
