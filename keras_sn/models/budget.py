@@ -12,9 +12,9 @@ from keras_sn.layers.spectral_normalization import SpectralNormalization
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.lipschitz import LipschitzReport
 from keras_sn.lipschitz import lipschitz_bound
+from keras_sn.models.baking import normalized_copies
 from keras_sn.models.folding import fold_model
 from keras_sn.models.folding import folded
-from keras_sn.models.folding import normalized_copies
 from keras_sn.norms.spectral_norm import spectral_norm
 
 # From a share to the bound of the network.

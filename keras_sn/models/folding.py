@@ -1,40 +1,22 @@
 """fold_model: a normalized model as plain Keras layers."""
 
 import functools
-from collections.abc import Iterator
 
-import keras
-import numpy as np
-from keras import ops
 from keras.layers import Layer
 
-from keras_sn.keras_access import all_layers
 from keras_sn.keras_access import is_graph
-from keras_sn.keras_access import own_weights
 from keras_sn.layers.spectral_normalization import SpectralNormalization
-from keras_sn.layers.weight_selection import select_maps
-from keras_sn.linear_maps.base import LinearMap
-from keras_sn.linear_maps.matrix import MatrixMap
-from keras_sn.linear_maps.registry import linear_maps
-from keras_sn.linear_maps.registry import walk
-from keras_sn.linear_maps.weights import VariableWeight
+from keras_sn.models.baking import bake
+from keras_sn.models.baking import wrappers_in
 from keras_sn.models.graph_copy import GraphCopy
 from keras_sn.models.graph_copy import copy_graph
-from keras_sn.models.graph_copy import copy_weights
 from keras_sn.models.graph_copy import view_graph
-from keras_sn.models.graph_copy import without
 from keras_sn.models.layer_config import NO_CONFIG
 from keras_sn.models.layer_config import folded_name
 from keras_sn.models.layer_config import layer_inside
 from keras_sn.models.layer_config import rebuilt
 from keras_sn.models.layer_config import rebuilt_or_shared
 from keras_sn.models.layer_config import unwrapped
-from keras_sn.norms.host_norm import SMALLEST_NORM
-from keras_sn.norms.host_norm import host_norm
-from keras_sn.norms.spectral_norm import spectral_norm
-
-# Each round brings a weight to its bound but for the rounding of its dtype.
-_ROUNDS = 8
 
 
 def fold_model(model: Layer, certified: bool = False) -> Layer:
@@ -97,7 +79,10 @@ def folded(model: Layer, certified: bool = False) -> GraphCopy:
     names = _names(model)
     copy = copy_graph(model, functools.partial(_unwrapped_layer, names))
     for layer, twin in copy.leaves:
-        _bake(layer, twin, certified)
+        # Some create wrappers when they are built.
+        if wrappers_in(twin):
+            raise ValueError(_how_to_fold(layer))
+        bake(layer, twin, certified)
     return copy
 
 
@@ -111,17 +96,8 @@ def folded_view(model: Layer) -> Layer:
     view = view_graph(model, replace)
     for layer, twin in view.leaves:
         if twin is not layer:
-            _bake(layer, twin, certified=False)
+            bake(layer, twin, certified=False)
     return view.model
-
-
-def wrappers_in(layer: Layer) -> list[SpectralNormalization]:
-    """Our wrappers in a layer, itself included."""
-    return [
-        part
-        for part in all_layers(layer)
-        if isinstance(part, SpectralNormalization)
-    ]
 
 
 def _names(model: Layer) -> dict[int, str]:
@@ -146,7 +122,11 @@ def _names(model: Layer) -> dict[int, str]:
 
 def _unwrapped_layer(names: dict[int, str], layer: Layer) -> Layer:
     if isinstance(layer, SpectralNormalization):
-        return layer_inside(layer, names.get(id(layer), folded_name(layer)))
+        name = names.get(id(layer), folded_name(layer))
+        try:
+            return layer_inside(layer, name)
+        except NO_CONFIG as error:
+            raise ValueError(_cannot_copy(layer)) from error
     if not wrappers_in(layer):
         return rebuilt_or_shared(layer)
     try:
@@ -158,6 +138,16 @@ def _unwrapped_layer(names: dict[int, str], layer: Layer) -> Layer:
     return twin
 
 
+def _cannot_copy(wrapper: SpectralNormalization) -> str:
+    inner = wrapper.layer
+    return (
+        f"The layer in '{wrapper.name}', a {type(inner).__name__}, cannot be "
+        "made anew from its config, so there is no copy to hold the "
+        "normalized weights. Give its class a `get_config` that holds every "
+        "argument of its constructor."
+    )
+
+
 def _how_to_fold(layer: Layer) -> str:
     kind, name = type(layer).__name__, layer.name
     return (
@@ -167,123 +157,4 @@ def _how_to_fold(layer: Layer) -> str:
         "and fold that: inputs = keras.Input(shape); keras.Model(inputs, "
         f"{name}.call(inputs)). Or leave its layers as they are and wrap it "
         f"whole, SpectralNormalization({kind}(...))."
-    )
-
-
-def _bake(layer: Layer, twin: Layer, certified: bool) -> None:
-    """Writes the normalized weights of `layer` into its copy."""
-    if wrappers_in(twin):
-        # Created when it was built.
-        raise ValueError(_how_to_fold(layer))
-    wrappers = wrappers_in(layer)
-    values: dict[int, np.ndarray] = {}
-    for wrapper in wrappers:
-        values.update(_merged_lora(wrapper.layer))
-        for linear_map in maps_of(wrapper):
-            value = _normalized(linear_map, wrapper)
-            values[id(linear_map.weights[0].variable)] = value
-    copy_weights(layer, twin, _left_out(wrappers), values=values)
-    if certified:
-        for wrapper, variable, linear_map in normalized_copies(layer, twin):
-            _shrink(linear_map, variable, float(wrapper.norm_bound))
-
-
-def maps_of(wrapper: SpectralNormalization) -> list[LinearMap]:
-    """The maps that a wrapper normalizes."""
-    return select_maps(wrapper.layer, wrapper.norm, wrapper.weight_names)
-
-
-def _normalized(
-    linear_map: LinearMap, wrapper: SpectralNormalization
-) -> np.ndarray:
-    """The weight of a map, normalized, in float64."""
-    bound = float(wrapper.norm_bound)
-    norm = host_norm(linear_map)
-    value = ops.convert_to_numpy(linear_map.weights[0].value())
-    value = value.astype("float64")
-    # As the wrapper: a weight that is as good as zero is no direction.
-    if norm <= SMALLEST_NORM:
-        norm = 1.0
-    if wrapper.mode == "clip" and norm <= bound:
-        return value
-    return value * (bound / norm)
-
-
-def normalized_copies(
-    layer: Layer, twin: Layer
-) -> Iterator[tuple[SpectralNormalization, keras.Variable, LinearMap]]:
-    """Yields each wrapper in `layer`, a weight's copy, and the copy's map."""
-    wrappers = wrappers_in(layer)
-    sources = without(layer.weights, _left_out(wrappers))
-    copies = {
-        id(source): variable
-        for source, variable in zip(sources, twin.weights, strict=True)
-    }
-    for wrapper in wrappers:
-        maps = {
-            id(m.weights[0].variable): m
-            for m in linear_maps(twin, wrapper.norm).values()
-        }
-        for source in maps_of(wrapper):
-            variable = copies[id(source.weights[0].variable)]
-            # A weight that was chosen by name has no map in the registry.
-            linear_map = maps.get(id(variable)) or MatrixMap(
-                VariableWeight(twin, variable)
-            )
-            yield wrapper, variable, linear_map
-
-
-def _left_out(
-    wrappers: list[SpectralNormalization],
-) -> list[keras.Variable]:
-    """Weights that a folded layer does not have."""
-    state = [v for wrapper in wrappers for v in own_weights(wrapper)]
-    return state + [
-        v for wrapper in wrappers for v in _lora_variables(wrapper.layer)
-    ]
-
-
-def _merged_lora(layer: Layer) -> dict[int, np.ndarray]:
-    """Dict `{id(kernel): the sum that the layer applies}` of LoRA layers."""
-    return {
-        id(v): ops.convert_to_numpy(getattr(part, v.name))
-        for part in _lora_layers(layer)
-        for v in own_weights(part)
-        if f"lora_{v.name}_a" in [w.name for w in own_weights(part)]
-    }
-
-
-def _lora_variables(layer: Layer) -> list[keras.Variable]:
-    return [
-        v
-        for part in _lora_layers(layer)
-        for v in own_weights(part)
-        if v.name.startswith("lora_")
-    ]
-
-
-def _lora_layers(layer: Layer) -> list[Layer]:
-    return [p for p in walk(layer) if getattr(p, "lora_enabled", False)]
-
-
-def _shrink(
-    linear_map: LinearMap, variable: keras.Variable, norm_bound: float
-) -> None:
-    margin = _epsilon(variable.dtype)
-    for _ in range(_ROUNDS):
-        upper = spectral_norm(linear_map).upper
-        if upper <= norm_bound:
-            return
-        value = np.asarray(ops.convert_to_numpy(variable), dtype="float64")
-        variable.assign(value * (norm_bound / upper * (1 - margin)))
-        margin *= 2
-    raise ValueError(
-        f"The norm of '{variable.path}' could not be certified to be at most "
-        f"{norm_bound}: the last bound was {upper}."
-    )
-
-
-def _epsilon(dtype: str) -> float:
-    return {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float64": 2.0**-52}.get(
-        dtype, 2.0**-23
     )

@@ -1,17 +1,21 @@
 """Making a layer anew from its config, with wrappers put in or taken out."""
 
+import inspect
 import re
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import keras
+from keras.layers import Layer
 
 from keras_sn.layers.spectral_normalization import SpectralNormalization
 
 Config = dict[str, Any]
 Rule = Callable[[Config], Config | None]
 
+# What every layer takes by its `**kwargs`.
+_BASE_ARGUMENTS = ("name", "trainable", "dtype")
 _OURS = "keras_sn>SpectralNormalization"
 # What Keras names a wrapper that was given no name.
 _MADE_UP = re.compile(r"spectral_normalization(_\d+)?")
@@ -19,9 +23,7 @@ _MADE_UP = re.compile(r"spectral_normalization(_\d+)?")
 NO_CONFIG = (NotImplementedError, TypeError, ValueError)
 
 
-def rebuilt(
-    layer: keras.layers.Layer, rule: Rule | None = None
-) -> keras.layers.Layer:
+def rebuilt(layer: Layer, rule: Rule | None = None) -> Layer:
     """A new, unbuilt layer from the config of another.
 
     Args:
@@ -37,16 +39,29 @@ def rebuilt(
     config = layer.get_config()
     if rule is not None:
         config = edited(config, rule)
-    new = type(layer).from_config(config)
+    new = from_config(type(layer), config)
     # The config may leave out what `Layer.get_config` would have put in.
     new.name = layer.name
     new.trainable = layer.trainable
     return new
 
 
-def rebuilt_or_shared(
-    layer: keras.layers.Layer, rule: Rule | None = None
-) -> keras.layers.Layer:
+def from_config(cls: type[Layer], config: Config) -> Layer:
+    """A layer from its config, which may hold more than the class takes.
+
+    As some of keras-hub's do, which store derived numbers too.
+    """
+    try:
+        return cls.from_config(config)
+    except NO_CONFIG:
+        taken = {*inspect.signature(cls.__init__).parameters, *_BASE_ARGUMENTS}
+        known = {key: config[key] for key in config if key in taken}
+        if len(known) == len(config):
+            raise
+        return cls.from_config(known)
+
+
+def rebuilt_or_shared(layer: Layer, rule: Rule | None = None) -> Layer:
     """`rebuilt`, or the layer itself where its class has no config.
 
     Where Keras cannot make a layer anew it cannot copy it at all.
@@ -75,14 +90,12 @@ def edited(config: Any, rule: Rule) -> Any:
     return config
 
 
-def layer_inside(
-    wrapper: SpectralNormalization, name: str
-) -> keras.layers.Layer:
+def layer_inside(wrapper: SpectralNormalization, name: str) -> Layer:
     """A new layer like the one in our wrapper, under the given name."""
     inner = wrapper.layer
     config = edited(inner.get_config(), unwrapped)
     config = _bare(config, name, wrapper.trainable)
-    new = type(inner).from_config(config)
+    new = from_config(type(inner), config)
     new.name = name
     return new
 

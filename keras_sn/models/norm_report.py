@@ -9,8 +9,8 @@ from rich.table import Table
 
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.registry import linear_maps
+from keras_sn.models.baking import wrappers_in
 from keras_sn.models.folding import fold_model
-from keras_sn.models.folding import wrappers_in
 from keras_sn.norms.spectral_norm import spectral_norm
 from keras_sn.tables import bar_axes
 from keras_sn.tables import rich_table

@@ -34,6 +34,14 @@ class NamelessConfig(AutoConfig):
         return {"factor": self.factor}
 
 
+@keras.saving.register_keras_serializable("keras_sn_tests")
+class DerivedConfig(layers.Dense):
+    """A config with a number that the constructor does not take."""
+
+    def get_config(self):
+        return {**super().get_config(), "twice_units": 2 * self.units}
+
+
 class NoConfig(layers.Layer):
     """No config can be made: the argument is no value."""
 
@@ -79,6 +87,25 @@ def test_config_without_a_name(cls, trainable):
         assert layer is not model.get_layer("twice")
     for copy in copies[:2]:
         assert_close(predict(model, DATA), predict(copy, DATA), 1e-4)
+
+
+def test_config_that_holds_more():
+    """As of ViTPatchingAndEmbedding in keras-hub."""
+    model = network(DerivedConfig(3, name="last"))
+    normalized = normalize_model(model)
+    assert normalized.get_layer("last").layer is not model.get_layer("last")
+    folded = fold_model(normalized)
+    assert type(folded.get_layer("last")) is DerivedConfig
+    assert_close(predict(normalized, DATA), predict(folded, DATA), 1e-4)
+
+
+def test_wrapped_layer_without_config_cannot_be_folded():
+    inner = NoConfig(layers.Dense(8))
+    model = keras.Sequential(
+        [keras.Input((8,)), SpectralNormalization(inner, name="outer")]
+    )
+    with pytest.raises(ValueError, match="The layer in 'outer', a NoConfig"):
+        fold_model(model)
 
 
 def test_layer_without_config_is_shared():

@@ -9,7 +9,7 @@ from keras_sn.layers import SpectralNormalization
 from keras_sn.lipschitz import lipschitz_bound
 from keras_sn.models import fold_model
 from keras_sn.models import normalize_model
-from keras_sn.models.folding import wrappers_in
+from keras_sn.models.baking import wrappers_in
 from tests.models.networks import NETWORKS
 from tests.models.networks import assert_close
 from tests.models.networks import predict

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keras_sn.layers import SpectralNormalization
+from keras_sn.linear_maps import linear_maps
 from keras_sn.lipschitz import lipschitz_bound
 from keras_sn.models import export_model
 from keras_sn.models import fold_model
@@ -100,9 +101,9 @@ def hub(name):
         )
     if name == "resnet":
         return keras_hub.models.ResNetBackbone(
-            input_conv_filters=[8],
+            input_conv_filters=[64],
             input_conv_kernel_sizes=[3],
-            stackwise_num_filters=[8, 16],
+            stackwise_num_filters=[64, 64],
             stackwise_num_blocks=[1, 1],
             stackwise_num_strides=[1, 2],
             block_type="basic_block",
@@ -124,7 +125,8 @@ def test_keras_hub(name):
     """Backbones with random weights: what a copy is, what is folded."""
     model = hub(name)
     normalized = normalize_model(model)
-    arrays = inputs_of(model)
+    # Tokens, and the segments and the mask that are 0 or 1.
+    arrays = inputs_of(model, highest=2)
     arrays = arrays if isinstance(arrays, list) else [arrays]
     inputs = keras.tree.pack_sequence_as(model.input, arrays)
     folded = fold_model(normalized)
@@ -132,3 +134,33 @@ def test_keras_hub(name):
     report = norm_report(normalized, norm="kernel")
     assert len(report.rows) > 3
     gc.collect()
+
+
+@pytest.mark.parametrize("name", ["MLP", "CouplingFlow", "DeepSet"])
+def test_bayesflow(name):
+    """Networks that are layers: wrapped whole, and folded to themselves."""
+    bayesflow = pytest.importorskip("bayesflow")
+    networks = bayesflow.networks
+    rng = np.random.default_rng(0)
+    data = rng.standard_normal((4, 3)).astype("float32")
+    if name == "MLP":
+        network = networks.MLP(widths=(8, 8))
+    elif name == "DeepSet":
+        network = networks.DeepSet(summary_dim=2, depth=1)
+        data = rng.standard_normal((4, 5, 3)).astype("float32")
+    else:
+        network = networks.CouplingFlow(
+            depth=2, subnet_kwargs={"widths": (8, 8)}
+        )
+        network.build((None, 3), (None, 2))
+        kernels = [m.weights[0].shape for m in linear_maps(network).values()]
+        assert len(kernels) > 4
+        normalized = normalize_model(network)
+        folded = fold_model(normalized)
+        assert type(folded) is type(network)
+        return
+    network(data)
+    normalized = normalize_model(network)
+    folded = fold_model(normalized)
+    assert type(folded) is type(network)
+    assert_close(predict(normalized, data), predict(folded, data), 1e-3)

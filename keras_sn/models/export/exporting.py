@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_sn.keras_access import all_layers
+from keras_sn.models.baking import wrappers_in
 from keras_sn.models.export.artifacts import FORMATS
 from keras_sn.models.export.artifacts import largest_difference
 from keras_sn.models.export.artifacts import write_artifact
@@ -21,7 +22,6 @@ from keras_sn.models.files import first_line
 from keras_sn.models.files import remove
 from keras_sn.models.files import written_whole
 from keras_sn.models.folding import folded_view
-from keras_sn.models.folding import wrappers_in
 from keras_sn.models.graph_copy import check_built
 
 # Where Keras has an exporter that serves any batch size, the better one first.
