@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from keras.src.testing import TestCase
 
 from keras_sn.layers import SpectralNormalization
 from tests.layers.cases import CASES
+from tests.layers.harness import Harness
 from tests.thoroughness import EVERYTHING
 from tests.truth import kernel_norm
 from tests.truth import to_numpy
@@ -144,7 +144,7 @@ def test_keras_layer_harness(case):
         pytest.skip("compiles for minutes: run `make test-thorough`")
     if len(case.input_shapes) > 1:
         pytest.skip("the harness passes one input only")
-    TestCase("run_layer_test").run_layer_test(
+    Harness("run_layer_test").run_layer_test(
         SpectralNormalization,
         init_kwargs={"layer": case.make()},
         input_data=case.inputs()[0],

@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 from keras_sn.layers import SpectralNormalization
+from tests.layers.harness import HiddenStateMixin
 
 
 @pytest.fixture(autouse=True)
@@ -15,7 +16,7 @@ def _ours_in_place_of_theirs(monkeypatch):
     )
 
 
-class TestKerasSuite(suite.SpectralNormalizationTest):
+class TestKerasSuite(HiddenStateMixin, suite.SpectralNormalizationTest):
     """All of it, but for one assertion."""
 
     def test_apply_layer(self):
