@@ -20,7 +20,7 @@ from keras_sn import metrics  # noqa: F401
 
 _OLD_SUFFIXES = (".h5", ".hdf5")
 # Keras says so in words alone.
-_UNKNOWN_CLASS = re.compile(r"Could not locate \w+ '(?P<name>[^']+)'")
+_UNKNOWN_CLASS = re.compile(r"Could not locate (?P<kind>\w+) '(?P<name>[^']+)'")
 
 # Linux swaps two paths in one step; elsewhere a folder is moved in two.
 _AT_FDCWD = -100
@@ -69,8 +69,8 @@ def _why_not_loaded(path: pathlib.Path, error: Exception) -> str:
     unknown = _UNKNOWN_CLASS.search(str(error))
     if unknown:
         return (
-            f"Cannot load '{path}': its class {unknown['name']} is not known "
-            "here. Import the module that registers it "
+            f"Cannot load '{path}': its {unknown['kind']} {unknown['name']} is "
+            "not known here. Import the module that registers it "
             "(`@keras.saving.register_keras_serializable()`): on the command "
             f"line `keras-sn COMMAND --import my_module {path}`, from Python "
             "before the file is loaded."

@@ -318,3 +318,10 @@ def test_subclassed_model_says_the_way_that_works(tmp_path):
     model(np.zeros((1, 3), "float32"))
     with pytest.raises(ValueError, match=r"model\.call\(inputs\)"):
         export_model(model, tmp_path / "served")
+
+
+def test_no_exporter_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "_EXPORTERS", {"onnx": ["theano", "cntk"]})
+    with pytest.raises(RuntimeError, match="onnx on theano or cntk, and none"):
+        export_model(sequential(), tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """export_model: a serving artifact from any backend, checked, then placed."""
 
+import importlib.util
 import os
 import pathlib
 from collections.abc import Sequence
@@ -149,7 +150,13 @@ def _export_by_any(
     """Exports by the first exporter that can."""
     current = keras.backend.backend()
     # sorted() is stable: the current backend, which needs no process, first.
-    routes = sorted(_EXPORTERS[format], key=lambda name: name != current)
+    known = sorted(_EXPORTERS[format], key=lambda name: name != current)
+    routes = [name for name in known if importlib.util.find_spec(name)]
+    if not routes:
+        raise RuntimeError(
+            f"Keras exports {format} on {' or '.join(known)}, and none of "
+            "these is installed."
+        )
     failures = []
     for backend in routes:
         try:
