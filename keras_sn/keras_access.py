@@ -102,11 +102,15 @@ def is_graph(layer: Any) -> bool:
 
     A subclass with a `call` of its own may do anything.
     """
+    kind = type(layer)
+    if isinstance(layer, keras.Model) and kind.__call__ is not (
+        keras.Model.__call__
+    ):
+        return False
     if isinstance(layer, keras.Sequential):
-        return type(layer).call is keras.Sequential.call
+        return kind.call is keras.Sequential.call
     return isinstance(layer, keras.Function) and (
-        not isinstance(layer, keras.Model)
-        or type(layer).call is functional_call()
+        not isinstance(layer, keras.Model) or kind.call is functional_call()
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_sn.keras_access import applied_weights
 from keras_sn.linear_maps.subclasses import overridden_in_class
 from keras_sn.linear_maps.weights import Weight
 
@@ -51,7 +52,13 @@ def _is_known(wrapper: Any) -> bool:
 
 
 def applied_value(weight: Weight, overrides: Overrides) -> Any:
-    """The tensor that is applied as a weight."""
+    """The tensor that is applied as a weight.
+
+    A layer with mixed precision applies it rounded to its compute dtype.
+    """
     if id(weight.variable) in overrides:
         return overrides[id(weight.variable)]
-    return weight.value()
+    if weight.layer is None:
+        return weight.value()
+    with applied_weights(weight.layer):
+        return keras.ops.convert_to_tensor(weight.value())

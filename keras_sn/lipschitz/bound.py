@@ -63,9 +63,9 @@ def lipschitz_bound(
         lower: Whether to look for a lower bound too.
         data: Array of inputs, or a list or dict of them as the model takes,
             to start the search for a lower bound from. `None`: random.
-        time_limit: Seconds for rescaling and refinement; what is found by
-            then is a bound all the same. A third of it for the search for a
-            lower bound.
+        time_limit: Seconds for all that goes beyond the product of norms,
+            which is always computed; what is found by then is a bound all
+            the same. A third of it for the search for a lower bound.
         progress: `True` for a progress bar of the refinement, or a function
             of `(step, steps, bound)`.
         seed: Seed of the random starts.

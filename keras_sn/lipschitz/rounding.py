@@ -1,11 +1,18 @@
 """What rounding can do to the outputs of a model, near given inputs.
 
-Backward error analysis, a layer at a time: a layer of constant `c` that rounds
-a number `k` times on its way, and sums `n` numbers, gives what it gives in
-exact arithmetic but for `u (k + n sqrt(n)) (c |x| + |y| + c' |b|)`, `b` its
-biases. Behind it the error grows by the constants of the layers that follow.
-Products are taken to be summed in single precision at least, as backends do
-for 16 bits too, and elementary functions to be good to a few roundings.
+Error analysis, a layer at a time. A layer of constant `c` that rounds a number
+`k` times on its way loses at most `k u (c |x| + |y| + |b|)`, `b` its biases.
+A sum of `n` numbers loses `8 sqrt(n) u` of the sum of their moduli: the
+statistical bound of Higham and Mary at eight deviations, for what is summed
+in blocks, as backends do. Behind the layer the error grows by the constants
+of the layers that follow. Products are taken to be summed in single precision
+at least, for 16 bits too, and elementary functions to be good to a few
+roundings.
+
+Reference:
+
+- Higham & Mary, A new approach to probabilistic rounding error analysis, SIAM
+  J. Sci. Comput. 41 (2019)
 """
 
 import dataclasses
@@ -21,9 +28,9 @@ from keras_sn.lipschitz.graph import Graph
 from keras_sn.lipschitz.graph import Step
 from keras_sn.lipschitz.logits import UNIT
 from keras_sn.lipschitz.lower.pullback import without_gradients
-from keras_sn.lipschitz.pieces.base import Piece
 from keras_sn.lipschitz.pieces.linear import LinearPiece
 from keras_sn.lipschitz.pieces.merge import Merge
+from keras_sn.lipschitz.pieces.rounded import PieceRounding
 from keras_sn.norms.proofs import product_upper
 
 # Relative error of a layer beyond which the analysis, of first order but for
@@ -115,8 +122,8 @@ class _StepRounding:
     def __init__(self, step: Step):
         pieces = step.pieces
         self.operation = _inner(step.operation)
-        self.pieces = [] if isinstance(pieces, Merge) else pieces
         self.biases = _biases(self.operation)
+        self.pieces: list[PieceRounding] = []
         if isinstance(pieces, Merge):
             count = len(step.inputs)
             self.factors = pieces.factors or [1.0] * count
@@ -131,6 +138,10 @@ class _StepRounding:
         )
         # How much of a bias may arrive at the output.
         self.spread = product_upper([max(1.0, c) for c in constants])
+        for index, piece in enumerate(pieces):
+            before = product_upper(constants[:index])
+            behind = product_upper(constants[index + 1 :])
+            self.pieces.append(PieceRounding(piece, before, behind))
 
     def output(self, taken: list[Reach], tensor: Any, batch: int) -> Reach:
         """What comes out, given what goes in."""
@@ -145,23 +156,31 @@ class _StepRounding:
             error = error + factor * reach.error
             limit = np.minimum(limit, reach.limit)
         dtype = self._dtype(tensor)
-        relative = self._relative(taken, dtype)
-        if relative > _MOST:
-            return _unknown(tensor, batch)
         width = max(math.prod(tensor.shape) // max(batch, 1), 1)
-        total = before + size + self._offset(width)
-        lost = _TENTH * relative
+        bias = self._offset(width)
+        lost = self._relative(taken, dtype)
+        sums, sums_of_bias = self._sums(taken, dtype)
+        if lost > _MOST:
+            return _unknown(tensor, batch)
         kind = np.finfo(np.float32 if dtype == "bfloat16" else dtype)
-        if relative:
-            error = error + lost * (total + 4 * error)
-            error = error + math.sqrt(width) * float(kind.tiny)
-            growth += lost * (2 * slope + 4 * growth)
+        total = before + size + bias
+        if lost or sums:
+            given = sum(reach.size + 2 * reach.error for reach in taken)
+            moved = sum(reach.slope + 2 * reach.growth for reach in taken)
+            error = error + _TENTH * (
+                lost * (total + 4 * error)
+                + sums * given
+                + sums_of_bias * bias
+                + math.sqrt(width) * float(kind.tiny)
+            )
+            growth += _TENTH * (lost * (2 * slope + 4 * growth) + sums * moved)
         room = float(kind.max) / 8 - total - error
         steepness = 2 * slope + growth
-        limit = np.minimum(limit, room / max(steepness, 1e-300))
+        with np.errstate(over="ignore"):
+            limit = np.minimum(limit, room / max(steepness, 1e-300))
         # The sums above round too.
-        growth *= 1 + 1e-12
-        return Reach(tensor, slope, size, error * (1 + 1e-12), growth, limit)
+        more = 1 + 1e-12
+        return Reach(tensor, slope, size, error * more, growth * more, limit)
 
     def _dtype(self, tensor: Any) -> str:
         """The coarsest of the dtypes it computes in."""
@@ -176,13 +195,18 @@ class _StepRounding:
         unit = UNIT[dtype]
         # A layer rounds what it is given to its own dtype.
         cast = any(UNIT.get(_dtype(r.tensor), 0.0) < unit for r in taken)
-        total = (self.roundings + cast) * unit
-        single = min(unit, UNIT["float32"])
-        for piece in self.pieces:
-            terms = _terms(piece, taken)
-            if terms > 1:
-                total += terms * math.sqrt(terms) * single
-        return total
+        return (self.roundings + cast) * unit
+
+    def _sums(self, taken: list[Reach], dtype: str) -> tuple[float, float]:
+        """What sums lose, relative to the input and to a bias before them."""
+        unit = min(UNIT[dtype], UNIT["float32"])
+        numbers = sum(math.prod(tuple(r.tensor.shape)[1:]) for r in taken)
+        losses = [piece.lost(numbers) for piece in self.pieces]
+        of_input = sum(
+            loss * piece.before
+            for loss, piece in zip(losses, self.pieces, strict=True)
+        )
+        return unit * of_input, unit * sum(losses)
 
     def _offset(self, width: int) -> float:
         """Norm of the biases, each at every position."""
@@ -190,16 +214,6 @@ class _StepRounding:
             norm * math.sqrt(max(width / size, 1.0))
             for norm, size in self.biases
         )
-
-
-def _terms(piece: Piece, taken: list[Reach]) -> float:
-    """Of how many numbers a piece takes sums."""
-    if isinstance(piece, LinearPiece):
-        return piece.weights.size / max(piece.outputs, 1)
-    if piece.terms is not None:
-        return piece.terms
-    shapes = [tuple(reach.tensor.shape)[1:] for reach in taken]
-    return sum(math.prod(shape) for shape in shapes)
 
 
 def _biases(operation: Any) -> list[tuple[float, int]]:

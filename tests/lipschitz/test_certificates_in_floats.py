@@ -9,6 +9,8 @@ from keras import ops
 
 from keras_sn.layers import SpectralNormalization
 from keras_sn.lipschitz import certified_radius
+from keras_sn.lipschitz import lipschitz_bound
+from keras_sn.models import fold_model
 from tests.thoroughness import draws
 
 POLICIES = ["float32", "mixed_bfloat16", "mixed_float16", "bfloat16"]
@@ -136,3 +138,58 @@ def test_inputs_in_double_precision_are_rounded_before_they_count():
     # Of the numbers near 2 float32 has one in 2.4e-7.
     (radius,) = certified_radius(model, np.array([[2.0 + 1e-8]]))
     assert radius <= 1e-8
+
+
+def test_rounding_takes_little_of_the_radius_of_a_wide_network():
+    rng = np.random.default_rng(0)
+    model = keras.Sequential(
+        [
+            keras.Input((784,)),
+            layers.Dense(256, "relu"),
+            layers.Dense(256, "relu"),
+            layers.Dense(10),
+        ]
+    )
+    networks.randomize(model, rng)
+    x = rng.random((32, 784)).astype("float32")
+    outputs = np.asarray(ops.convert_to_numpy(model(x)), "float64")
+    ends = np.sort(outputs, axis=1)
+    bound = lipschitz_bound(model, "product", lower=False).upper
+    whole = (ends[:, -1] - ends[:, -2]) / (2**0.5 * bound)
+    radii = certified_radius(model, x, "product")
+    assert np.median(radii / whole) > 0.7
+
+
+def test_a_wrapper_around_a_model_serves_its_weights():
+    """The steps inside run with the weights that the wrapper applies."""
+    inner = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(8, "relu"), layers.Dense(3)]
+    )
+    model = keras.Sequential([keras.Input((4,)), SpectralNormalization(inner)])
+    rng = np.random.default_rng(0)
+    for variable in inner.trainable_variables:
+        variable.assign(5 * rng.standard_normal(variable.shape))
+    model.layers[0].refresh()
+    x = rng.standard_normal((64, 4)).astype("float32")
+    radii = certified_radius(model, x)
+    folded = certified_radius(fold_model(model), x)
+    np.testing.assert_allclose(radii, folded, rtol=1e-2, atol=1e-4)
+    assert broken(model, x, radii, rng) == 0
+
+
+@pytest.mark.parametrize("seed", range(draws(60, sample=6)))
+@pytest.mark.parametrize(
+    "policy", ["float32", "mixed_float16", "mixed_bfloat16"], indirect=True
+)
+def test_random_networks(policy, seed):
+    rng = np.random.default_rng([seed, 7])
+    model = networks.random_network(rng)
+    networks.randomize(model, rng, spread=rng.uniform(0.5, 2.0))
+    report = lipschitz_bound(model, "folded", time_limit=3.0)
+    assert report.lower <= report.upper, report
+    if len(model.outputs[0].shape) != 2:
+        return
+    shape = model.inputs[0].shape[1:]
+    x = rng.standard_normal((100, *shape)).astype("float32")
+    radii = np.minimum(certified_radius(model, x, "folded"), 10.0)
+    assert broken(model, x, radii, rng) == 0

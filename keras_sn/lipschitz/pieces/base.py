@@ -29,9 +29,12 @@ class Piece:
         roundings: How often a computation in floating point rounds a number
             on its way, sums aside.
         terms: Of how many numbers it takes sums; `None`: perhaps of all.
+        cancels: Whether those may be sums of numbers of both signs, larger
+            than what they come to.
     """
 
     roundings: float = 4.0
+    cancels: bool = True
     terms: int | None = None
 
     def __init__(

@@ -21,6 +21,8 @@ class Softmax(Piece):
         size: Numbers along it, `None` if not known.
     """
 
+    cancels = False
+
     def __init__(self, axis: int | list[int], size: int | None = None):
         guarantee = UPPER if size is None else EXACT
         constant = 0.0 if size == 1 else 0.5
@@ -35,6 +37,8 @@ class LogSoftmax(Piece):
         axis: The axis it normalizes over.
         size: Numbers along it.
     """
+
+    cancels = False
 
     def __init__(self, axis: int, size: int):
         constant = size**0.5 if size > 1 else 0.0

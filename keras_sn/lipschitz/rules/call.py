@@ -1,15 +1,12 @@
 """Call: one use of a layer, as a rule sees it."""
 
-import contextlib
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
-from keras_sn.keras_access import applied_weights
 from keras_sn.linear_maps.arrays import float64
 from keras_sn.linear_maps.weights import AppliedWeight
 from keras_sn.linear_maps.weights import Weight
@@ -72,12 +69,4 @@ class Call:
 
         A layer with mixed precision applies it rounded to its compute dtype.
         """
-        layer = getattr(weight, "layer", None)
-        rounded = (
-            contextlib.nullcontext()
-            if layer is None
-            else (applied_weights(layer))
-        )
-        with rounded:
-            value = applied_value(weight, self.overrides)
-            return float64(ops.convert_to_tensor(value))
+        return float64(applied_value(weight, self.overrides))

@@ -44,11 +44,14 @@ def layer_normalization(
             "its derivative grows with the mean.",
             "Use RMSNormalization.",
         )
-    return Piece(
+    piece = Piece(
         centred_norm(gamma) / math.sqrt(layer.epsilon) * (1 + 4 * EPS),
         "|diag(gamma)(I - 11^T/d)|/sqrt(eps)",
         EXACT if len(gamma) <= _LARGEST else UPPER,
     )
+    # A mean, and a mean of squares.
+    piece.terms, piece.cancels = len(gamma), False
+    return piece
 
 
 _ANOTHER_SHAPE = (
@@ -72,7 +75,7 @@ def centred_norm(gamma: np.ndarray) -> float:
     if size > _LARGEST:
         return float(np.abs(gamma).max())
     matrix = np.diag(gamma) - gamma[:, None] / size
-    return float(norm_upper(matrix) + 4 * EPS * np.linalg.norm(matrix))
+    return norm_upper(matrix) + 4 * EPS * float(np.linalg.norm(matrix))
 
 
 @register_rule(

@@ -59,14 +59,20 @@ def _mean(use: Use) -> Piece:
     size = _reduced(use)
     if size is None:
         return unknown("Mean over the batch or an open axis")
-    return Piece(1 / math.sqrt(size) * (1 + 1e-15), "1/sqrt(n)")
+    return _total(1 / math.sqrt(size), "1/sqrt(n)", size)
 
 
 def _sum(use: Use) -> Piece:
     size = _reduced(use)
     if size is None:
         return unknown("Sum over the batch or an open axis")
-    return Piece(math.sqrt(size) * (1 + 1e-15), "sqrt(n)")
+    return _total(math.sqrt(size), "sqrt(n)", size)
+
+
+def _total(constant: float, source: str, size: int) -> Piece:
+    piece = Piece(constant * (1 + 1e-15), source)
+    piece.terms, piece.cancels = size, False
+    return piece
 
 
 def _extremum(use: Use) -> Piece:

@@ -45,9 +45,11 @@ def channelwise(
 ) -> Piece:
     """The piece of what acts on each channel alone."""
     axis = -1 if _channels_last(layer) else 1
-    return Piece(
+    piece = Piece(
         constant, source, guarantee, channelwise=True, axes=(axis, axis)
     )
+    piece.cancels = False
+    return piece
 
 
 def moved(layer: Any, source: str) -> Piece:
@@ -202,9 +204,11 @@ def global_average_pooling(layer: Any, call: Call) -> Piece:
 def _global(layer: Any, constant: float, source: str, guarantee: str) -> Piece:
     axis = -1 if _channels_last(layer) else 1
     after = axis if layer.keepdims else -1
-    return Piece(
+    piece = Piece(
         constant, source, guarantee, channelwise=True, axes=(axis, after)
     )
+    piece.cancels = False
+    return piece
 
 
 @register_rule(
