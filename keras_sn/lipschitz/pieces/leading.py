@@ -27,7 +27,7 @@ def leading_triplet(
     >>> from keras_sn.lipschitz.pieces.leading import leading_triplet
     >>> matrix = np.random.default_rng(0).normal(size=(300, 400))
     >>> _, norm, _ = leading_triplet(matrix)
-    >>> round(norm - np.linalg.norm(matrix, 2), 6)
+    >>> round(abs(norm - np.linalg.norm(matrix, 2)), 6)
     0.0
     """
     if min(matrix.shape) <= _SMALL:
