@@ -55,7 +55,7 @@ LINEAR = {
         lambda x: ops.depthwise_conv(x, KERNEL[:, :, :, :1]),
         (6, 6, 2),
     ),
-    "average": (lambda x: ops.average_pool(x, 2), (6, 6, 2)),
+    "average": (lambda x: ops.average_pool(x, 2, 2), (6, 6, 2)),
     "average, overlapping": (
         lambda x: ops.average_pool(x, 3, 1, "same"),
         (5, 2),

@@ -47,16 +47,16 @@ def fold(links):
         if isinstance(link.piece, Identity):
             continue
         while folded:
-            merged = merge(folded[-1].piece, link.piece)
-            if merged is None:
+            composition = composed(folded[-1].piece, link.piece)
+            if composition is None:
                 break
             names = list(dict.fromkeys([*folded.pop().names, *link.names]))
-            link = Link(merged, names)
+            link = Link(composition, names)
         folded.append(link)
     return folded
 
 
-def merge(first, second):
+def composed(first, second):
     """One piece for `second` after `first`, or `None`."""
     if isinstance(first, Slope) and isinstance(second, Slope):
         return second.after(first)
@@ -71,7 +71,7 @@ def merge(first, second):
         return None
     if first.output_axis != second.axis:
         return None
-    return _merge_linear(first, second)
+    return _composed_linear(first, second)
 
 
 def _is_factor(piece):
@@ -101,7 +101,7 @@ def _behind_flatten(flatten, matrix):
     )
 
 
-def _merge_linear(first, second):
+def _composed_linear(first, second):
     if isinstance(first, Diagonal):
         return _with_diagonal(second, first, before=True)
     if isinstance(second, Diagonal):
@@ -130,12 +130,12 @@ def _merge_linear(first, second):
 
 def _with_diagonal(piece, diagonal, before):
     if before:
-        merged = piece.scaled(None, diagonal.vector)
+        composition = piece.scaled(None, diagonal.vector)
     else:
-        merged = piece.scaled(diagonal.vector, None)
-    merged.error += _carried(diagonal.error, _size(piece) + piece.error)
-    merged.source = _folded_source(piece)
-    return _sharp(merged)
+        composition = piece.scaled(diagonal.vector, None)
+    composition.error += _carried(diagonal.error, _size(piece) + piece.error)
+    composition.source = _folded_source(piece)
+    return _sharp(composition)
 
 
 def _folded_source(piece):
@@ -156,7 +156,7 @@ def _with_matrix(kernel, matrix, before):
     with np.errstate(over="ignore", invalid="ignore"):
         array = np.einsum(side, kernel.array, weight, optimize=True)
     error = _product_error(kernel, matrix, max(weight.shape), array.size)
-    merged = Kernel(
+    composition = Kernel(
         array,
         kernel.kernel_size,
         kernel.strides,
@@ -165,7 +165,7 @@ def _with_matrix(kernel, matrix, before):
         "sup_w |W K^(w)|",
         error,
     )
-    return _sharp(merged)
+    return _sharp(composition)
 
 
 def _product_error(first, second, terms, entries):
@@ -184,10 +184,10 @@ def _carried(error, size):
     return product_upper([error, size]) if error else 0.0
 
 
-def _sharp(merged):
+def _sharp(composition):
     """The piece, or `None` where little of it is left within float64."""
-    limit = _LOSS * _size(merged)
-    return merged if merged.error <= limit < math.inf else None
+    limit = _LOSS * _size(composition)
+    return composition if composition.error <= limit < math.inf else None
 
 
 def _size(piece):
