@@ -22,8 +22,8 @@ _SMALLEST_TO_CUT = 2**16
 _TINY = {dtype: float(np.finfo(dtype).tiny) for dtype in ("float32", "float64")}
 
 
-def adjoint_product(rows: Array, matrix: Array) -> Array:
-    """`rows @ matrix^T` for a few rows.
+def adjoint_product(vector: Array, matrix: Array) -> Array:
+    """`vector @ matrix^T` for a single vector.
 
     On some machines PyTorch multiplies a matrix by a vector on one core, but a
     stack of matrices on all: there a large matrix is cut into pieces. The
@@ -31,23 +31,20 @@ def adjoint_product(rows: Array, matrix: Array) -> Array:
     TensorFlow would take two or three times as long for the pieces.
 
     Args:
-        rows: `(count, columns)`.
+        vector: `(1, columns)`.
         matrix: `(rows, columns)`.
 
     Returns:
-        `(count, rows)`.
+        `(1, rows)`.
     """
-    count, (size, columns) = rows.shape[0], matrix.shape
+    rows, columns = matrix.shape
     if isinstance(matrix, np.ndarray):
-        return (matrix @ rows.T).T
-    if keras.backend.backend() != "torch" or size * columns < _SMALLEST_TO_CUT:
-        return transposed(matrix @ transposed(rows))
-    pieces = math.gcd(size, _MOST_PIECES)
-    matrices = reshaped(matrix, (pieces, size // pieces, columns))
-    images = rows @ matrices.transpose(1, 2)
-    if count > 1:
-        images = images.transpose(0, 1)
-    return reshaped(images, (count, size))
+        return (matrix @ vector.T).T
+    if keras.backend.backend() != "torch" or rows * columns < _SMALLEST_TO_CUT:
+        return reshaped(matrix @ transposed(vector), (1, rows))
+    pieces = math.gcd(rows, _MOST_PIECES)
+    matrices = reshaped(matrix, (pieces, rows // pieces, columns))
+    return reshaped(vector @ matrices.transpose(1, 2), (1, rows))
 
 
 def with_gradient_in_order(kernel: Array) -> Array:
@@ -84,6 +81,33 @@ class Constant:
             return array
         method = getattr(like, "new_tensor", None)
         return ops.convert_to_tensor(array) if method is None else method(array)
+
+
+def first_and_rest(rows: Array) -> tuple[Array, Array]:
+    """The first row, as a matrix, and the others.
+
+    Slices would do, but their gradients are padded with zeros and added; the
+    gradient of a split is one concatenation.
+    """
+    if keras.backend.backend() == "torch":
+        # `keras.ops.split` reads the sizes back from the device.
+        return rows.split([1, rows.shape[0] - 1])
+    if rows.shape[0] is None:
+        return rows[:1], rows[1:]
+    return ops.split(rows, [1])
+
+
+def batch_may_be_sharded() -> bool:
+    """Whether one call may see a batch that is spread over devices.
+
+    On JAX, wherever there are several. Elsewhere a replica calls the model on
+    a batch of its own.
+    """
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    return jax.device_count() > 1
 
 
 def known(condition: Array) -> bool | None:
@@ -134,13 +158,6 @@ def permuted(tensor: Array, axes: tuple) -> Array:
         return tensor.transpose(axes)
     method = getattr(tensor, "permute", None)
     return ops.transpose(tensor, axes) if method is None else method(axes)
-
-
-def stacked_rows(first: Array, second: Array) -> Array:
-    """`keras.ops.concatenate` of two matrices along the rows."""
-    if isinstance(first, np.ndarray):
-        return np.concatenate([first, second])
-    return ops.concatenate([first, second], axis=0)
 
 
 def held(tensor: Array) -> Array:

@@ -44,9 +44,8 @@ class NormalizedWeight:
         shapes = {
             "vector_u": linear_map.probe_shape,
             "vector_v": linear_map.input_probe_shape,
+            "previous_u": linear_map.probe_shape,
         }
-        if self.tracker.conjugate:
-            shapes["direction"] = linear_map.probe_shape
         last = len(shapes) - 1
         variables = [
             owner.add_weight(
@@ -81,11 +80,11 @@ class NormalizedWeight:
         return self.linear_map.path
 
     def _state(self) -> State:
-        v, *direction = [variable.value for variable in self.hidden]
-        return State(self.u.value, v, direction[0] if direction else None)
+        v, previous = [variable.value for variable in self.hidden]
+        return State(self.u.value, v, previous)
 
     def _assign(self, state: State) -> None:
-        for variable, value in zip((self.u, *self.hidden), state, strict=False):
+        for variable, value in zip((self.u, *self.hidden), state, strict=True):
             variable.assign(value)
 
     def factor(
@@ -107,9 +106,7 @@ class NormalizedWeight:
         Returns:
             Scalar tensor, differentiable in the weight.
         """
-        values = tuple(
-            [ops.cast(value, self.dtype) for value in self.linear_map.values()]
-        )
+        values = self._values()
         with full_precision(values[0]):
             if power_iterations is None:
                 sigma = self.tracker.observe(self._state(), values, age)
@@ -120,20 +117,36 @@ class NormalizedWeight:
                 self._assign(state)
         return normalization_factor(sigma, norm_bound, mode)
 
+    def followed_v(self, power_iterations: int) -> Array:
+        """Follows the weight, and returns the `v` whose image has the norm.
+
+        For a layer that applies its weight to `v` itself, with the gradient.
+        """
+        values = tuple([held(value) for value in self._values()])
+        with full_precision(values[0]):
+            _, state = self.tracker.follow(
+                self._state(), values, power_iterations
+            )
+        self._assign(state)
+        return state.v
+
+    def _values(self) -> tuple:
+        return tuple(
+            [ops.cast(value, self.dtype) for value in self.linear_map.values()]
+        )
+
     def refresh(self) -> None:
         """Computes the state anew."""
         for variable, array in zip(
-            (self.u, *self.hidden), self.tracker.start(), strict=False
+            (self.u, *self.hidden), self.tracker.start(), strict=True
         ):
             variable.assign(ops.cast(array, self.dtype))
 
     def start_from(self, u: Array) -> None:
-        """Takes another `u`, and the `v` that belongs to it."""
+        """Takes another `u`, and what belongs to it."""
         self.u.assign(u)
-        values = tuple(
-            ops.cast(held(value), self.dtype)
-            for value in self.linear_map.values()
-        )
+        self.hidden[1].assign(self.u.value)
+        values = tuple([held(value) for value in self._values()])
         pulled = self.linear_map.block_rmatvec(self.u.value, values)
         self.hidden[0].assign(unit(pulled))
 

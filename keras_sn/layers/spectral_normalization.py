@@ -9,7 +9,9 @@ from keras import ops
 
 from keras_sn.layers.building import build_inside
 from keras_sn.layers.normalized_weight import NormalizedWeight
+from keras_sn.layers.normalized_weight import normalization_factor
 from keras_sn.layers.scaling import ReplacedWeights
+from keras_sn.layers.scaling import RiddenProduct
 from keras_sn.layers.scaling import choose_scaling
 from keras_sn.layers.signatures import take_signatures
 from keras_sn.layers.signatures import takes_training
@@ -156,17 +158,32 @@ class SpectralNormalization(StockInterface):
         return "_" + path.strip("/").replace("/", "_")
 
     def call(self, *args: Any, training: bool | None = None, **kwargs: Any):
+        scaling = self._scaling
+        if (
+            isinstance(scaling, RiddenProduct)
+            and self._follows(training)
+            and scaling.rides(args, kwargs)
+        ):
+            self._age.assign(self._age.value + 1)
+            v = self._normalized[0].followed_v(self.power_iterations)
+            return scaling.ride(args[0], v, self._factor_of)
         factors = self._factors(training)
         if training is not None:
             kwargs["training"] = training
-        known = self._scaling.takes(args, kwargs)
-        scaling = self._scaling if known else self._replacing
+        if not scaling.takes(args, kwargs):
+            scaling = self._replacing
         return scaling.call(args, kwargs, factors, self)
+
+    def _follows(self, training: bool | None) -> bool:
+        """Whether a call updates the state; a frozen wrapper's never does."""
+        return bool(training) and self.trainable
+
+    def _factor_of(self, sigma: Any) -> Any:
+        return normalization_factor(sigma, self.norm_bound, self.mode)
 
     def _factors(self, training: bool | None) -> list:
         """The factor of each weight; follows the weights in training."""
-        # A frozen wrapper changes nothing.
-        follows = bool(training) and self.trainable
+        follows = self._follows(training)
         age = self._age.value
         factors = [
             weight.factor(

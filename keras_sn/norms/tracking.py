@@ -17,38 +17,36 @@ from keras_sn.fast_ops import held
 from keras_sn.fast_ops import known
 from keras_sn.fast_ops import max_over
 from keras_sn.fast_ops import reshaped
-from keras_sn.fast_ops import stacked_rows
-from keras_sn.fast_ops import tiny
 from keras_sn.fast_ops import traces_branches
 from keras_sn.fast_ops import where
 from keras_sn.linear_maps.base import LinearMap
-from keras_sn.linear_maps.matrix import MatrixMap
-from keras_sn.norms.conjugate_iteration import NOISE
-from keras_sn.norms.conjugate_iteration import best_angle
 from keras_sn.norms.conjugate_iteration import converged
 from keras_sn.norms.conjugate_iteration import generic
-from keras_sn.norms.conjugate_iteration import precision
-from keras_sn.norms.conjugate_iteration import rotated
 from keras_sn.norms.power_iteration import block_dot
 from keras_sn.norms.power_iteration import largest
 from keras_sn.norms.power_iteration import norms_and_directions
 from keras_sn.norms.power_iteration import unit
 
+# What is kept of the step before, below the 1/4 at which it would oscillate:
+# of the values tried (0 to 0.24), weights that move fast were followed best.
+_MOMENTUM = 0.24
+# By this much a dominant vector grows in a step then.
+_RATE = (1 + (1 - 4 * _MOMENTUM) ** 0.5) / 2
 # Of a generic direction, in every step: what is orthogonal to u would else
 # never be found. The gradient is off by as much.
 _GENERIC = 3e-6
 # Of it when a search begins anew.
 _GENERIC_START = 0.3
-# Training steps from a fresh state until the direction of ascent has settled.
-# In those other singular vectors overtake the first, of which u knows nothing,
-# so inference searches.
+# Training steps from a fresh state until momentum has gathered. In those other
+# singular vectors overtake the first, of which u knows nothing, so inference
+# searches.
 SETTLED = 16
-# Squared angle by which v may turn since the last step. A singular value is
-# off by no more than about that.
-_TURN = 1e-3
+# Squared angle by which v may turn from the last training step on. A singular
+# value is off by no more than about that.
+_TURN = 2e-3
 # The same before the first step, when only rounding turns it.
 _NO_TURN = 1e-6
-# Float64 where it costs nothing.
+# Weights up to this size are started from in float64, which then costs nothing.
 _SMALL = 2**18
 
 
@@ -58,30 +56,32 @@ class State(NamedTuple):
     Attributes:
         u: Unit probes on the output side, `linear_map.probe_shape`.
         v: Unit probes on the input side, `A^T u` of the last step.
-        direction: Unit probe across `u` in which to look for a better one;
-            `None` for a map of several blocks, of which each watches for the
-            others.
+        previous: The `u` of one step earlier, in the scale of this one.
     """
 
     u: Array
     v: Array
-    direction: Array | None
+    previous: Array
 
 
 class Tracker:
     """Follows the norm of a map.
 
+    A step is that of a power iteration with momentum,
+    `x <- A A^T x / |A A^T x| - beta previous`: what is orthogonal to the
+    dominant vector shrinks by `sqrt(beta)` instead of `(s2 / s1)^2`.
+
     Args:
-        linear_map: `LinearMap`.
+        linear_map: `LinearMap` `A`.
+
+    Reference:
+
+    - [De Sa et al., 2017](https://arxiv.org/abs/1707.02670)
     """
 
     def __init__(self, linear_map: LinearMap) -> None:
         self.linear_map = linear_map
         self._generic = Constant(generic(linear_map.probe_shape))
-        # A matrix takes two probes in one product.
-        self.conjugate = (
-            isinstance(linear_map, MatrixMap) and linear_map.num_blocks == 1
-        )
 
     def start(self, values: tuple | None = None) -> State:
         """The state of given weights, computed on the host.
@@ -100,29 +100,15 @@ class Tracker:
         start = generic(self.linear_map.probe_shape)
         arrays = _on_host(values)
         if arrays is None:
-            return self._state(start, None)
+            v = np.zeros(self.linear_map.input_probe_shape)
+            return State(start, v, start / _RATE)
         start = start.astype(arrays[0].dtype)
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             u = converged(self.linear_map, start, arrays)
-        size = np.abs(u).sum(axis=1, keepdims=True)
-        u = np.where(np.isfinite(size) & (size > 0), u, start)
-        return self._state(u, arrays)
-
-    def _state(self, u: np.ndarray, arrays: tuple | None) -> State:
-        direction = None
-        if self.conjugate:
-            # Any direction across u.
-            direction = np.roll(u, 1, axis=1)
-            direction = direction - block_dot(u, direction) * u
-            size = float(np.linalg.norm(direction))
-            direction = direction / size if size > 1e-6 else 0 * u
-        if arrays is None:
-            return State(
-                u, np.zeros(self.linear_map.input_probe_shape), direction
-            )
-        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            size = np.abs(u).sum(axis=1, keepdims=True)
+            u = np.where(np.isfinite(size) & (size > 0), u, start)
             v = unit(self.linear_map.block_rmatvec(u, arrays))
-        return State(u, np.where(np.isfinite(v), v, 0), direction)
+        return State(u, np.where(np.isfinite(v), v, 0), u / _RATE)
 
     def follow(
         self, state: State, values: tuple, power_iterations: int = 1
@@ -140,63 +126,26 @@ class Tracker:
             state carries no gradient. A weight with a NaN gives a NaN
             `sigma`. Blocks that are zero or have a NaN keep their state.
         """
-        step = self._conjugate_step if self.conjugate else self._power_step
         constants = tuple([held(value) for value in values])
         u = unit(state.u + _GENERIC * self._generic.tensor(state.u))
-        new = State(u, state.v, state.direction)
+        new = State(u, state.v, state.previous)
         for _ in range(power_iterations - 1):
-            _, new = step(new, constants, constants)
-        norms, new = step(new, values, constants)
+            _, new = self._step(new, constants, constants)
+        norms, new = self._step(new, values, constants)
         kept = [
-            None if fresh is None else where(norms > 0, fresh, old)
+            where(norms > 0, fresh, old)
             for fresh, old in zip(new, state, strict=True)
         ]
         return largest(norms), State(*kept)
 
-    def _power_step(self, state: State, values: tuple, constants: tuple):
+    def _step(self, state: State, values: tuple, constants: tuple):
         v = unit(self.linear_map.block_rmatvec(state.u, constants))
         # The product that gives u is also the one to differentiate.
         image = self.linear_map.block_matvec(v, values)
         norms, u = norms_and_directions(image)
-        return norms, State(u, v, None)
-
-    def _conjugate_step(self, state: State, values: tuple, constants: tuple):
-        """The best vector in a plane, and the next plane.
-
-        As in `conjugate_iteration`, but of weights that change: the images
-        of both vectors are computed anew.
-        """
-        pulled = self.linear_map.block_rmatvec(
-            stacked_rows(state.u, state.direction), constants
-        )
-        cosine, sine = _best_angle_of(pulled)
-        u, moved = rotated(cosine, sine, state.u, state.direction)
-        pulled, moved_pulled = rotated(cosine, sine, pulled[:1], pulled[1:])
-        drift = block_dot(u, u) ** -0.5
-        u, pulled = u * drift, pulled * drift
-        v = unit(pulled)
-        size = block_dot(v, pulled)
-        moved_pulled = moved_pulled / (size + tiny(size))
-        # The product that gives sigma is also the one to differentiate.
-        images = self.linear_map.block_matvec(
-            stacked_rows(v, moved_pulled), values
-        )
-        norms, _ = norms_and_directions(images[:1])
-        images = held(images) / (size + tiny(size))
-        residual = images[:1] - u
-        # Conjugate: <direction, (1 - A A^T / sigma^2) moved> = 0.
-        curved = moved - images[1:]
-        curvature = block_dot(moved, curved)
-        share = -block_dot(residual, curved) / where(
-            curvature > 0, curvature, 1.0
-        )
-        direction = residual + where(curvature > 0, share, 0.0) * moved
-        direction = direction - block_dot(u, direction) * u
-        length = block_dot(direction, direction) ** 0.5
-        # What is left at the end is rounding, and no direction.
-        is_one = length > NOISE[precision(u)]
-        factor = where(is_one, 1 / where(is_one, length, 1.0), 0.0)
-        return norms, State(u, v, direction * factor)
+        u = u - _MOMENTUM * state.previous
+        scale = block_dot(u, u) ** -0.5
+        return norms, State(u * scale, v, state.u * scale)
 
     def observe(self, state: State, values: tuple, age: Array) -> Array:
         """The norm at inference: one product, unless the state is stale.
@@ -214,42 +163,30 @@ class Tracker:
         Returns:
             Scalar `sigma`, as for `follow`.
         """
-        norms, turn = self._observed(state, values)
+        images = self.linear_map.block_rmatvec(state.u, values)
+        norms, v = norms_and_directions(images)
         sigma = largest(norms)
-        limit = where(age < 1, 0 * turn + _NO_TURN, -1.0)
-        limit = where(age < SETTLED, limit, _TURN)
-        # Not `turn > limit`, which would let a NaN pass.
-        stale = ~(turn <= limit)
+        stale = self._stale(state, held(norms), v, age)
         is_stale = known(stale)
-        if is_stale is False:
-            return sigma
         if is_stale:
             return self._recovered_on_host(state, values)
-        if not traces_branches():
+        if is_stale is False or not traces_branches():
             return sigma
         return ops.cond(
             stale, lambda: self._recovered(state, values), lambda: sigma
         )
 
-    def _observed(self, state: State, values: tuple) -> tuple[Array, Array]:
-        """Norm of each block, and how far `v` has turned, a scalar."""
-        if state.direction is None:
-            images = self.linear_map.block_rmatvec(state.u, values)
-            norms, v = norms_and_directions(images)
-            apart = v - state.v
-            turn = block_dot(apart, apart)
-            constant = held(norms)
-            near = constant >= 0.9 * max_over(constant, None)
-            turn = max_over(where(near, turn, 0.0), None)
-            return norms, reshaped(turn, ())
-        images = self.linear_map.block_rmatvec(
-            stacked_rows(state.u, state.direction), values
-        )
-        cosine, sine = _best_angle_of(held(images))
-        best, _ = rotated(cosine, sine, images[:1], images[1:])
-        norms, _ = norms_and_directions(best)
-        apart = unit(held(images[:1])) - state.v
-        return norms, reshaped(block_dot(apart, apart), ())
+    def _stale(self, state: State, norms: Array, v: Array, age: Array) -> Array:
+        """Whether the `v` of a block that may be the largest has turned."""
+        apart = v - state.v
+        turn = block_dot(apart, apart)
+        near = norms >= 0.9 * max_over(norms, None)
+        turn = reshaped(max_over(where(near, turn, 0.0), None), ())
+        limit = where(age < 1, 0 * turn + _NO_TURN, -1.0)
+        limit = where(age < SETTLED, limit, _TURN)
+        # Not `turn > limit`, which would let a NaN pass: of no block with a
+        # NaN is the norm near the largest.
+        return ~(turn + 0 * max_over(norms, None)[0, 0] <= limit)
 
     def _recovered(self, state: State, values: tuple) -> Array:
         constants = tuple([held(value) for value in values])
@@ -266,17 +203,6 @@ class Tracker:
             self.linear_map.block_rmatvec(u, values)
         )
         return largest(norms)
-
-
-def _best_angle_of(images: Array) -> tuple[Array, Array]:
-    """`best_angle` of two rows, whatever their size."""
-    images = images / (max_over(abs(images), None) + tiny(images))
-    first, second = images[:1], images[1:]
-    return best_angle(
-        block_dot(first, first),
-        block_dot(first, second),
-        block_dot(second, second),
-    )
 
 
 def _on_host(values: tuple) -> tuple[np.ndarray, ...] | None:

@@ -2,7 +2,7 @@
 
 from keras.src.testing import TestCase
 
-_HIDDEN = ("vector_v", "direction", "age")
+_HIDDEN = ("vector_v", "previous_u", "age")
 
 
 class HiddenStateMixin:

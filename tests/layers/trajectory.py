@@ -45,7 +45,7 @@ def set_initial_state(model, rng):
     """Values for all variables, the same on every backend; unit vectors."""
     for variable in model.variables:
         value = rng.standard_normal(tuple(variable.shape))
-        if variable.name.startswith(("vector_", "direction")):
+        if variable.name.startswith(("vector_", "previous_u")):
             value /= np.linalg.norm(value, axis=-1, keepdims=True)
         if variable.name == "age":
             value *= 0
