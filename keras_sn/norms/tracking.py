@@ -184,9 +184,8 @@ class Tracker:
         turn = reshaped(max_over(where(near, turn, 0.0), None), ())
         limit = where(age < 1, 0 * turn + _NO_TURN, -1.0)
         limit = where(age < SETTLED, limit, _TURN)
-        # Not `turn > limit`, which would let a NaN pass: of no block with a
-        # NaN is the norm near the largest.
-        return ~(turn + 0 * max_over(norms, None)[0, 0] <= limit)
+        # A NaN is in the norm already.
+        return turn > limit
 
     def _recovered(self, state: State, values: tuple) -> Array:
         constants = tuple([held(value) for value in values])
