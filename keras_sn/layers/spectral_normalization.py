@@ -20,6 +20,8 @@ from keras_sn.layers.weight_selection import relative_names
 from keras_sn.layers.weight_selection import select_maps
 from keras_sn.layers.wrapper_arguments import check_arguments
 from keras_sn.linear_maps.weights import unique_keys
+from keras_sn.norms.tracking import FRESH
+from keras_sn.norms.tracking import older
 
 
 @keras.saving.register_keras_serializable(package="keras_sn")
@@ -137,7 +139,7 @@ class SpectralNormalization(StockInterface):
         # Training steps since the state was fresh.
         self._age = self.add_weight(
             shape=(),
-            initializer="zeros",
+            initializer=keras.initializers.Constant(FRESH),
             dtype="float32",
             trainable=False,
             autocast=False,
@@ -164,7 +166,7 @@ class SpectralNormalization(StockInterface):
             and self._follows(training)
             and scaling.rides(args, kwargs)
         ):
-            self._age.assign(self._age.value + 1)
+            self._age.assign(older(self._age.value))
             v = self._normalized[0].followed_v(self.power_iterations)
             return scaling.ride(args[0], v, self._factor_of)
         factors = self._factors(training)
@@ -195,7 +197,7 @@ class SpectralNormalization(StockInterface):
             for weight in self._normalized
         ]
         if follows:
-            self._age.assign(age + 1)
+            self._age.assign(older(age))
         return factors
 
     def normalized_weights(self) -> dict[str, Any]:
@@ -232,7 +234,7 @@ class SpectralNormalization(StockInterface):
         self._check_built()
         for weight in self._normalized:
             weight.refresh()
-        self._age.assign(0.0)
+        self._age.assign(FRESH)
 
     def _check_built(self) -> None:
         if not self.built:
