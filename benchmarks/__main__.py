@@ -12,6 +12,7 @@ from benchmarks.environment import print_environment
 from benchmarks.measuring import measure
 from benchmarks.peers import missing
 from benchmarks.plots import plot_run
+from benchmarks.results import Result
 from benchmarks.results import Run
 from benchmarks.roofline import measured_rates
 from benchmarks.tables import rich_tables
@@ -33,7 +34,7 @@ def main() -> None:
     for line in missing():
         print(line)
     rates = measured_rates(effort.rounds)
-    results = []
+    results: list[Result] = []
     for case in cases():
         wanted = case.name in arguments.workload and (case.quick or not quick)
         if wanted:

@@ -10,7 +10,8 @@ import resource
 import subprocess
 import sys
 
-from benchmarks.subjects import keras_subject
+from benchmarks.subjects import KerasSubject
+from benchmarks.subjects import keras_model
 from benchmarks.timing import seconds_of
 from benchmarks.workloads import Case
 from benchmarks.workloads import find_case
@@ -48,9 +49,9 @@ def _peak_megabytes() -> float:
 def measure_here(case: Case, variant: str) -> dict[str, float]:
     """Measures in this process, which has only imported so far."""
     imported = _peak_megabytes()
-    subjects = []
-    build = seconds_of(lambda: subjects.append(keras_subject(variant, case)))
-    (subject,) = subjects
+    models = []
+    build = seconds_of(lambda: models.append(keras_model(variant, case)))
+    subject = KerasSubject(variant, models[0], case.batch)
     predict = seconds_of(subject.predict)
     train = seconds_of(subject.train)
     seconds_of(subject.train, STEPS)

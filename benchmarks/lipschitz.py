@@ -53,13 +53,13 @@ def timed(function, *arguments):
 def attained(matrices, low, high):
     """The norm with the best constant slopes found: a true lower bound."""
     rng = np.random.default_rng(0)
-    best = 0.0
+    best: float = 0.0
     for _ in range(2000):
         total = matrices[0]
         for matrix in matrices[1:]:
             slopes = rng.choice([low, high], len(total))
             total = matrix @ (slopes[:, None] * total)
-        best = max(best, np.linalg.norm(total, 2))
+        best = max(best, float(np.linalg.norm(total, 2)))
     return best
 
 

@@ -21,7 +21,7 @@ from benchmarks.subjects import STOCK
 from benchmarks.subjects import KerasSubject
 from benchmarks.subjects import Subject
 from benchmarks.subjects import folded_subject
-from benchmarks.subjects import keras_subject
+from benchmarks.subjects import keras_model
 from benchmarks.subjects import normalized_sizes
 from benchmarks.subjects import variants
 from benchmarks.timing import WARM_UP
@@ -79,10 +79,12 @@ class _Group:
 
     def results(self, wanted: set[str]) -> Iterator[Result]:
         yield from self._create()
-        if "inference" in wanted:
+        # A curve has one state of the weights; a folded model is no news.
+        table = self.case.x is None
+        if "inference" in wanted and table:
             yield from self._compared(BEFORE, lambda s: s.predict)
         yield from self._every("training", _train)
-        if wanted & {"inference", "eager"}:
+        if wanted & {"inference", "eager"} and table:
             self._add_folded()
         if "inference" in wanted:
             yield from self._compared(TRAINED, lambda s: s.predict)
@@ -94,17 +96,18 @@ class _Group:
             yield from self._compared(TRAIN, lambda s: s.train, passes)
             if folded:
                 self.subjects[FOLDED] = folded
-        if "inference" in wanted and self.case.x is None:
+        if "inference" in wanted and table:
             yield from self._every("reload", lambda s: s.reload())
             yield from self._compared(RELOADED, lambda s: s.predict)
 
     def _create(self) -> Iterator[Result]:
         for variant in variants(self.case):
             try:
-                subject = keras_subject(variant, self.case)
+                model = keras_model(variant, self.case)
             except Exception as error:
                 yield self._failed("build", variant, PLAIN, error)
             else:
+                subject = KerasSubject(variant, model, self.case.batch)
                 self.subjects[variant] = subject
         self.subjects.update({p.name: p for p in peers_for(self.case)})
         kernel = self.subjects[KERNEL]

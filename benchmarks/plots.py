@@ -2,9 +2,12 @@
 
 import itertools
 import pathlib
+from collections.abc import Iterable
 
 from matplotlib import pyplot as plt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from benchmarks.results import Result
 from benchmarks.results import Run
@@ -47,7 +50,7 @@ def plot_run(run: Run, folder: pathlib.Path, kind: str = "svg") -> list[str]:
     return files
 
 
-def _ratios(backend: str, results: list[Result]):
+def _ratios(backend: str, results: list[Result]) -> Figure:
     """A panel for each measure, a point with its spread for each variant."""
     plt.rcParams["svg.hashsalt"] = "keras_sn"
     names = measures(results)
@@ -77,6 +80,13 @@ def _ratio_panel(ax: Axes, results: list[Result], labels: list[str]) -> None:
     for i, variant in enumerate(variants):
         own = [r for r in results if r.variant == variant]
         offset = 0.6 * ((i + 0.5) / len(variants) - 0.5)
+        least = [(r.least_ratio, r.case) for r in own if r.least_ratio]
+        ax.scatter(
+            [ratio for ratio, _ in least],
+            [labels.index(case) + offset for _, case in least],
+            marker="|",
+            color=COLOURS.get(variant, "black"),
+        )
         ax.errorbar(
             [r.ratio[1] for r in own if r.ratio],
             [labels.index(r.case) + offset for r in own],
@@ -98,16 +108,16 @@ def _ratio_panel(ax: Axes, results: list[Result], labels: list[str]) -> None:
 def _plain_ticks(ax: Axes) -> None:
     """Ratios as numbers, not as powers of ten, and as few as are read."""
     low, high = ax.get_xlim()
-    steps = (
-        *(0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.5, 2, 3, 5, 10),
-        *(20, 50, 100, 200, 500, 1000),
-    )
+    fine = (0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.4, 1.5)
+    coarse = (*(0.2, 0.5, 1, 1.5, 2, 3, 5, 10, 20, 50), *(100, 200, 500, 1000))
+    # Where even the smallest of the coarse steps would be too far apart.
+    steps = fine if high < 1.6 else coarse
     ticks = [step for step in steps if low <= step <= high]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
 
 
-def _growth(backend: str, results: list[Result]):
+def _growth(backend: str, results: list[Result]) -> Figure:
     """A row for each measure, a column for each curve."""
     plt.rcParams["svg.hashsalt"] = "keras_sn"
     names = measures(results)
@@ -135,7 +145,7 @@ def _growth_panel(ax: Axes, results: list[Result]) -> None:
     for variant in dict.fromkeys(r.variant for r in results):
         own = [r for r in results if r.variant == variant]
         colour = COLOURS.get(variant, "black")
-        x = [r.x for r in own]
+        x = [r.x for r in own if r.x]
         ax.errorbar(
             x,
             [r.ratio[1] for r in own if r.ratio],
@@ -148,9 +158,8 @@ def _growth_panel(ax: Axes, results: list[Result]) -> None:
         )
         least = [(r.x, r.least_ratio) for r in own if r.least_ratio]
         if least:
-            ax.plot(
-                *zip(*least, strict=True), "--", color=colour, label="least"
-            )
+            at, ratios = zip(*least, strict=True)
+            ax.plot(at, ratios, "--", color=colour, label="least")
     ax.axhline(1, color="black", linewidth=0.8)
     ax.set_xscale("log", base=2)
     ticks = sorted({r.x for r in results if r.x})
@@ -165,12 +174,16 @@ def _spread(results: list[Result]) -> list[list[float]]:
     return [below, above]
 
 
-def _legend(figure, axes, heading: str) -> None:
-    handles = {}
+def _legend(figure: Figure, axes: Iterable[Axes], heading: str) -> None:
+    handles: dict[str, Artist] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     figure.suptitle(heading)
+    columns = max(1, int(figure.get_figwidth() // 2))
     figure.legend(
-        handles.values(), handles, loc="outside lower center", ncols=4
+        list(handles.values()),
+        list(handles),
+        loc="outside lower center",
+        ncols=columns,
     )

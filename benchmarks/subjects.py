@@ -46,6 +46,7 @@ class Subject(abc.ABC):
     def call(self) -> None:
         """The outputs of the batch by `model(x)`."""
 
+    @abc.abstractmethod
     def reload(self) -> None:
         """Saves the model and goes on with the loaded one."""
 
@@ -102,11 +103,10 @@ def variants(case: Case) -> list[str]:
     return [PLAIN, STOCK, KERNEL, *last]
 
 
-def keras_subject(variant: str, case: Case) -> KerasSubject:
-    """A variant of a case, with the same weights as the others."""
+def keras_model(variant: str, case: Case) -> keras.Model:
+    """The model of a variant, with the same weights as the others."""
     keras.utils.set_random_seed(0)
-    model = case.build(wrap_of(variant, case))
-    return KerasSubject(variant, model, case.batch)
+    return case.build(wrap_of(variant, case))
 
 
 def folded_subject(kernel: KerasSubject) -> KerasSubject:
