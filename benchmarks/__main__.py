@@ -11,6 +11,7 @@ from benchmarks.environment import environment
 from benchmarks.environment import print_environment
 from benchmarks.measuring import measure
 from benchmarks.peers import missing
+from benchmarks.plots import plot_files
 from benchmarks.plots import plot_run
 from benchmarks.results import Result
 from benchmarks.results import Run
@@ -94,7 +95,8 @@ def _report(run: Run, folder: pathlib.Path) -> None:
             print(f"{what}: {result.failed}")
     path = folder / f"{run.backend}.json"
     run.write(path)
-    print(path, *plot_run(run, folder))
+    plot_run(run, folder)
+    print(path, *plot_files(run))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@ import keras
 
 import keras_sn
 
-PACKAGES = (
-    *("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy"),
-    *("flax", "equinox"),
-)
+PACKAGES = {
+    "tensorflow": ("tensorflow", "tensorflow-cpu"),
+    "jax": ("jax", "flax", "equinox"),
+    "torch": ("torch",),
+}
 # What changes the number of threads or what is compiled.
 VARIABLES = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
@@ -40,7 +41,7 @@ def environment(arguments: list[str]) -> dict[str, Any]:
         "cores": cores,
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {"keras_sn": keras_sn.__version__, **_versions()},
+        "versions": {"keras_sn": keras_sn.__version__, **_versions(backend)},
         "threads": {n: os.environ[n] for n in VARIABLES if n in os.environ},
         "load": os.getloadavg()[0],
         # Others at work make every number worthless but the ratios, and those
@@ -49,9 +50,9 @@ def environment(arguments: list[str]) -> dict[str, Any]:
     }
 
 
-def _versions() -> dict[str, str]:
+def _versions(backend: str) -> dict[str, str]:
     found = {}
-    for name in PACKAGES:
+    for name in ("keras", *PACKAGES[backend], "numpy"):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

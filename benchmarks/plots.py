@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.results import Result
 from benchmarks.results import Run
+from benchmarks.tables import BACKENDS
 from benchmarks.tables import measures
 from benchmarks.tables import title
 
@@ -31,28 +32,30 @@ def shown(results: list[Result]) -> list[Result]:
     return [r for r in results if r.ratio and r.variant != r.base]
 
 
-def plot_run(run: Run, folder: pathlib.Path, kind: str = "svg") -> list[str]:
-    """Writes the plots of a run, and returns the names of the files."""
+def plot_files(run: Run) -> list[str]:
+    """The names of the plots there are of a run."""
+    curves = {r.x is not None for r in shown(run.results)}
+    named = ((False, "ratios"), (True, "growth"))
+    return [
+        f"{run.backend}_{name}.svg" for kind, name in named if kind in curves
+    ]
+
+
+def plot_run(run: Run, folder: pathlib.Path) -> None:
+    """Writes the plots of a run."""
     folder.mkdir(parents=True, exist_ok=True)
-    results = shown(run.results)
-    files = []
-    for name, plot, chosen in (
-        ("ratios", _ratios, [r for r in results if r.x is None]),
-        ("growth", _growth, [r for r in results if r.x is not None]),
-    ):
-        if chosen:
-            figure = plot(run.backend, chosen)
-            files.append(f"{run.backend}_{name}.{kind}")
-            # Without a date: the same results give the same file.
-            dateless = {"Date": None} if kind == "svg" else None
-            figure.savefig(folder / files[-1], metadata=dateless, dpi=120)
-            plt.close(figure)
-    return files
+    # The same results give the same file.
+    plt.rcParams["svg.hashsalt"] = "keras_sn"
+    for file in plot_files(run):
+        growth = "growth" in file
+        chosen = [r for r in shown(run.results) if (r.x is not None) == growth]
+        figure = (_growth if growth else _ratios)(run.backend, chosen)
+        figure.savefig(folder / file, metadata={"Date": None})
+        plt.close(figure)
 
 
 def _ratios(backend: str, results: list[Result]) -> Figure:
     """A panel for each measure, a point with its spread for each variant."""
-    plt.rcParams["svg.hashsalt"] = "keras_sn"
     names = measures(results)
     labels = {m: _labels(results, m) for m in names}
     heights = [1 + len(labels[m]) for m in names]
@@ -67,7 +70,7 @@ def _ratios(backend: str, results: list[Result]) -> Figure:
         chosen = [r for r in results if r.measure == measure]
         _ratio_panel(ax, chosen, labels[measure])
         ax.set_title(measure, loc="left", fontsize=10)
-    _legend(figure, axes.flat, f"ratio to the plain model, {backend}")
+    _legend(figure, axes.flat, f"ratio to the plain model, {BACKENDS[backend]}")
     return figure
 
 
@@ -119,7 +122,6 @@ def _plain_ticks(ax: Axes) -> None:
 
 def _growth(backend: str, results: list[Result]) -> Figure:
     """A row for each measure, a column for each curve."""
-    plt.rcParams["svg.hashsalt"] = "keras_sn"
     names = measures(results)
     curves = list(dict.fromkeys(r.workload for r in results))
     figure, axes = plt.subplots(
@@ -137,7 +139,7 @@ def _growth(backend: str, results: list[Result]) -> Figure:
         _growth_panel(axes[i, j], chosen)
         axes[i, j].set_xlabel(curve.replace("_", " "))
         axes[i, 0].set_ylabel(measure.replace(", ", ",\n"))
-    _legend(figure, axes.flat, f"ratio to the plain model, {backend}")
+    _legend(figure, axes.flat, f"ratio to the plain model, {BACKENDS[backend]}")
     return figure
 
 

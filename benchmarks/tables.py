@@ -1,11 +1,11 @@
 """Results as tables, for a terminal and as Markdown."""
 
-from collections.abc import Callable
 from collections.abc import Iterable
 
 from rich.table import Table
 
 from benchmarks.results import Result
+from benchmarks.results import Run
 
 TITLES = {
     "stock": "stock",
@@ -13,6 +13,7 @@ TITLES = {
     "operator": "keras_sn, operator",
     "folded": "keras_sn, folded",
 }
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 HEADS = (
     *("case", "variant", "median", "ratio", "10-90 %"),
     *("least ratio", "added / least"),
@@ -39,12 +40,13 @@ def cells(result: Result) -> list[str]:
         least = f"{result.least_ratio:.3f}"
         times = f"{result.added / result.floor.seconds:.1f}"
     return [
-        *(result.case, title(result.variant), _amount(result)),
+        *(result.case, title(result.variant), amount(result)),
         *(f"{middle:.3f}", f"{low:.3f}-{high:.3f}", least, times),
     ]
 
 
-def _amount(result: Result) -> str:
+def amount(result: Result) -> str:
+    """The median with its unit."""
     assert result.median is not None
     if result.unit == "MB":
         return f"{result.median:.0f} MB"
@@ -74,14 +76,50 @@ def markdown(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def ratio_table(
-    results: list[Result], variants: list[str], cell: Callable[[Result], str]
-) -> str:
-    """Markdown: a row for each case, a column for each variant."""
-    found = {(r.case, r.variant): r for r in results}
-    rows = []
-    for case in dict.fromkeys(r.case for r in results):
-        entries = [found.get((case, variant)) for variant in variants]
-        if any(entries):
-            rows.append([case, *[cell(e) if e else "" for e in entries]])
-    return markdown(["", *map(title, variants)], rows)
+class Ratios:
+    """The results of one measure of a run, by case and variant.
+
+    Args:
+        run: The run.
+        measure: The measure.
+    """
+
+    def __init__(self, run: Run, measure: str) -> None:
+        self._found = {
+            (result.case, result.variant): result
+            for result in run.results
+            if result.measure == measure and not result.failed
+        }
+        self._failed = {
+            (result.case, result.variant)
+            for result in run.results
+            if result.failed
+        }
+        results = self._found.values()
+        self.cases = list(dict.fromkeys(r.case for r in results))
+        # Without the points of the curves.
+        self.table_cases = list(
+            dict.fromkeys(r.case for r in results if r.x is None)
+        )
+        # Without those that the others are compared with; ours first.
+        known = [*TITLES, *dict.fromkeys(r.variant for r in results)]
+        compared = {r.variant for r in results if r.variant != r.base}
+        self.variants = [v for v in dict.fromkeys(known) if v in compared]
+
+    def ratio(self, case: str, variant: str) -> str:
+        """Such as `1.08`; `fails`; or nothing."""
+        result = self._found.get((case, variant))
+        if result and result.ratio:
+            return f"{result.ratio[1]:.2f}"
+        return "fails" if (case, variant) in self._failed else ""
+
+    def least(self, case: str, variant: str) -> str:
+        """The ratio that the floor allows."""
+        result = self._found.get((case, variant))
+        least = result and result.least_ratio
+        return f"{least:.2f}" if least else ""
+
+    def median(self, case: str, variant: str) -> str:
+        """The time or the memory itself."""
+        result = self._found.get((case, variant))
+        return amount(result) if result else ""
