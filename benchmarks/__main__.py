@@ -13,7 +13,6 @@ from benchmarks.measuring import measure
 from benchmarks.peers import missing
 from benchmarks.plots import plot_files
 from benchmarks.plots import plot_run
-from benchmarks.results import Result
 from benchmarks.results import Run
 from benchmarks.roofline import measured_rates
 from benchmarks.tables import rich_tables
@@ -35,14 +34,17 @@ def main() -> None:
     for line in missing():
         print(line)
     rates = measured_rates(effort.rounds)
-    results: list[Result] = []
+    facts |= {"rounds": effort.rounds, "rates": dataclasses.asdict(rates)}
+    run = Run(facts, [])
     for case in cases():
         wanted = case.name in arguments.workload and (case.quick or not quick)
         if wanted:
             print(f"{case.label} ...", file=sys.stderr, flush=True)
-            results += measure(case, set(arguments.measure), effort, rates)
-    facts |= {"rounds": effort.rounds, "rates": dataclasses.asdict(rates)}
-    run = Run(facts, results)
+            run.results.extend(
+                measure(case, set(arguments.measure), effort, rates)
+            )
+            # A run takes long: what is there is not lost.
+            run.write(arguments.out / f"{run.backend}.json")
     _report(run, arguments.out)
 
 
@@ -59,7 +61,9 @@ def _arguments() -> argparse.Namespace:
         help="of " + ", ".join(names),
     )
     parser.add_argument("--rounds", type=int)
-    parser.add_argument("--out", type=pathlib.Path, default="out/benchmarks")
+    parser.add_argument(
+        "--out", type=pathlib.Path, default=pathlib.Path("out/benchmarks")
+    )
     parser.add_argument(
         "--quick",
         action="store_true",
@@ -93,10 +97,8 @@ def _report(run: Run, folder: pathlib.Path) -> None:
         if result.failed:
             what = f"{result.case}, {result.variant}, {result.measure}"
             print(f"{what}: {result.failed}")
-    path = folder / f"{run.backend}.json"
-    run.write(path)
     plot_run(run, folder)
-    print(path, *plot_files(run))
+    print("in", folder, *plot_files(run), f"{run.backend}.json")
 
 
 if __name__ == "__main__":
