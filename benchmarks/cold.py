@@ -10,6 +10,8 @@ import resource
 import subprocess
 import sys
 
+import keras
+
 from benchmarks.subjects import KerasSubject
 from benchmarks.subjects import keras_model
 from benchmarks.timing import seconds_of
@@ -48,6 +50,9 @@ def _peak_megabytes() -> float:
 
 def measure_here(case: Case, variant: str) -> dict[str, float]:
     """Measures in this process, which has only imported so far."""
+    # Keras imports TensorFlow to seed it, and starts the backend when asked.
+    keras.utils.set_random_seed(0)
+    keras.ops.convert_to_numpy(keras.ops.ones(()))
     imported = _peak_megabytes()
     models = []
     build = seconds_of(lambda: models.append(keras_model(variant, case)))
