@@ -65,7 +65,9 @@ are installed: `pip install flax equinox`.
 - *Least* is the ratio that one reading of each normalized weight for each
   product with it allows (two a power iteration in training, one at inference),
   at the rate that the backend reads a large matrix with. Where the plain
-  product leaves the weight in the cache, less is possible.
+  product leaves the weight in the cache, or the product with `v` shares the
+  plain product's reading, less is possible. In the plots it is a stroke, along
+  the curves a dashed line.
 - Building, the first calls and peak memory take a process each. Memory is that
   of the process above what it holds after `import keras`.
 """
