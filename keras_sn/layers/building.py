@@ -24,5 +24,12 @@ def build_inside(layer: keras.layers.Layer, args: tuple, kwargs: dict) -> None:
         layer.built = True
 
 
+def builds_by_shape(layer: keras.layers.Layer) -> bool:
+    """Whether a layer is built anew by the shapes that it was built for."""
+    return not isinstance(layer, keras.Model) and (
+        type(layer).build_from_config is keras.layers.Layer.build_from_config
+    )
+
+
 def _symbolic(shapes):
     return keras.tree.map_shape_structure(keras.KerasTensor, shapes)

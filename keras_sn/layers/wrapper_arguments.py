@@ -55,3 +55,19 @@ def check_arguments(
             f"SpectralNormalization(keras.layers.RNN({type(layer).__name__}"
             "(...)))."
         )
+
+
+def check_keywords(layer: Any, keywords: dict[str, Any]) -> None:
+    """Raises `ValueError` for what only `Bidirectional` passes.
+
+    It makes a copy that runs backwards by a change of the config, which a
+    wrapper cannot know how to hand on.
+    """
+    if "go_backwards" in keywords:
+        kind = type(layer).__name__
+        raise ValueError(
+            "`Bidirectional` cannot run a SpectralNormalization backwards. "
+            "Wrap the other way round: SpectralNormalization("
+            f"keras.layers.Bidirectional({kind}(...))) normalizes the weights "
+            "of both directions."
+        )

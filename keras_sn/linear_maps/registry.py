@@ -164,20 +164,49 @@ def maps_of(layer: keras.layers.Layer, norm: str) -> list[LinearMap]:
     Raises:
         ValueError: As for `linear_maps`.
     """
+    pairs = maps_and_reasons(layer, norm, strict=True)
+    return [linear_map for linear_map, _ in pairs]
+
+
+def maps_and_reasons(
+    layer: keras.layers.Layer, norm: str, strict: bool = False
+) -> list[tuple[LinearMap, str | None]]:
+    """The same, and with them the kernels of layers that are not known.
+
+    Args:
+        layer: A built layer or model.
+        norm: `"kernel"` or `"operator"`.
+        strict: Whether to raise for layers that are not known.
+
+    Returns:
+        List of `(linear_map, reason)`. Where there is a reason why it is not
+        known what a layer applies, the map is of its kernel as a matrix.
+
+    Raises:
+        ValueError: If the layer is not built, or `norm` is unknown; if
+            `strict`, as for `linear_maps`.
+    """
     check_norm(norm)
     if not layer.built:
         raise ValueError(
             f"Layer '{layer.name}' is not built, so it has no weights yet. "
             "Call it on data or call `layer.build(input_shape)` first."
         )
-    maps: dict[int, LinearMap] = {}
+    found: dict[int, tuple[LinearMap, str | None]] = {}
     for sublayer in walk(layer):
-        for linear_map in own_maps(sublayer, norm, maps):
+        reason = None
+        try:
+            maps = own_maps(sublayer, norm, found)
+        except ValueError as error:
+            if strict:
+                raise
+            maps, reason = own_maps(sublayer, "kernel", found), str(error)
+        for linear_map in maps:
             variable = linear_map.weights[0].variable
             if variable is not None:
                 # A layer knows better than its sublayer what a weight is for.
-                maps.setdefault(id(variable), linear_map)
-    return list(maps.values())
+                found.setdefault(id(variable), (linear_map, reason))
+    return list(found.values())
 
 
 def linear_maps(

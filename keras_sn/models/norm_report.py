@@ -1,6 +1,7 @@
 """norm_report: the certified norms of all weights of a model."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,9 +9,11 @@ import keras
 from rich.table import Table
 
 from keras_sn.linear_maps.base import LinearMap
-from keras_sn.linear_maps.registry import linear_maps
+from keras_sn.linear_maps.registry import maps_and_reasons
+from keras_sn.linear_maps.weights import unique_keys
 from keras_sn.models.baking import wrappers_in
 from keras_sn.models.folding import fold_model
+from keras_sn.norms.bounds import NormBounds
 from keras_sn.norms.spectral_norm import spectral_norm
 from keras_sn.tables import bar_axes
 from keras_sn.tables import rich_table
@@ -30,7 +33,8 @@ class NormRow:
         layer_class: Name of the class of that layer.
         shape: Shape of the weight.
         lower: The norm is at least this.
-        upper: The norm is at most this.
+        upper: The norm is at most this; infinite if nothing is known.
+        reason: Why nothing is known, and the way out; else `None`.
     """
 
     weight: str
@@ -39,6 +43,7 @@ class NormRow:
     shape: tuple[int, ...]
     lower: float
     upper: float
+    reason: str | None = None
 
 
 class NormReport:
@@ -83,10 +88,16 @@ class NormReport:
 
     def __str__(self) -> str:
         table = text_table(_HEADS, self._cells(), right=_NUMBERS)
-        return f"{self.summary()}\n{table}"
+        return "\n".join([self.summary(), table, *self._remarks()])
 
     def __rich__(self) -> Table:
-        return rich_table(self.summary(), _HEADS, self._cells(), right=_NUMBERS)
+        cells = self._cells()
+        table = rich_table(self.summary(), _HEADS, cells, right=_NUMBERS)
+        table.caption = "\n".join(self._remarks()) or None
+        return table
+
+    def _remarks(self) -> list[str]:
+        return [row.reason for row in self.rows if row.reason is not None]
 
     def _cells(self) -> list[tuple[str, ...]]:
         return [
@@ -101,7 +112,7 @@ class NormReport:
         ]
 
     def plot(self, ax: Any = None) -> Any:
-        """Draws the certified upper bound of each norm.
+        """Draws the certified upper bound of each norm; red: not known.
 
         Args:
             ax: Matplotlib axes to draw into; `None` for new ones.
@@ -110,10 +121,13 @@ class NormReport:
             The axes.
         """
         ax = bar_axes([row.weight for row in self.rows], ax)
+        norms = [row.upper for row in self.rows]
+        known = [math.isfinite(norm) for norm in norms]
+        largest = max(filter(math.isfinite, norms), default=1.0)
         ax.barh(
-            range(len(self.rows)),
-            [row.upper for row in self.rows],
-            color="tab:blue",
+            range(len(norms)),
+            [min(norm, largest) for norm in norms],
+            color=["tab:blue" if finite else "tab:red" for finite in known],
         )
         ax.axvline(1, color="black", linewidth=0.8)
         ax.set_xlabel(f"certified {self.norm} norm")
@@ -132,6 +146,8 @@ def norm_report(
     Guarantee: each norm is within `lower` and `upper`, certified in float64
     with its rounding included (`keras_sn.norms.spectral_norm`). Of a layer
     in `SpectralNormalization` the normalized weight counts, as it is folded.
+    Where it is not known which map a layer applies, the row says `inf` and
+    the reason.
 
     Args:
         model: A built model or layer.
@@ -160,22 +176,28 @@ def norm_report(
     """
     # A copy, so that a weight is what its layer applies.
     plain = fold_model(model) if wrappers_in(model) else model
-    maps = linear_maps(plain, norm=norm)
-    if not maps:
+    pairs = maps_and_reasons(plain, norm)
+    if not pairs:
         raise ValueError(
             f"There is no layer in '{model.name}' that has a norm."
         )
+    paths = unique_keys(linear_map.path for linear_map, _ in pairs)
     rows = []
-    for path, linear_map in maps.items():
-        rows.append(_row(path, linear_map, rtol))
+    for path, (linear_map, reason) in zip(paths, pairs, strict=True):
+        rows.append(_row(path, linear_map, reason, rtol))
         if progress is not None:
-            progress(len(rows), len(maps))
+            progress(len(rows), len(pairs))
     return NormReport(model.name, norm, rows)
 
 
-def _row(path: str, linear_map: LinearMap, rtol: float) -> NormRow:
+def _row(
+    path: str, linear_map: LinearMap, reason: str | None, rtol: float
+) -> NormRow:
     weight = linear_map.weights[0]
-    bounds = spectral_norm(linear_map, rtol=rtol)
+    if reason is None:
+        bounds = spectral_norm(linear_map, rtol=rtol)
+    else:
+        bounds = NormBounds(0.0, math.inf)
     return NormRow(
         path,
         "" if weight.layer is None else weight.layer.name,
@@ -183,4 +205,5 @@ def _row(path: str, linear_map: LinearMap, rtol: float) -> NormRow:
         tuple(weight.shape),
         bounds.lower,
         bounds.upper,
+        reason,
     )

@@ -120,6 +120,30 @@ def test_equals_pytorch_spectral_norm():
     )
 
 
+def test_second_derivative_in_the_kernel():
+    """Of c W / (u W v) with u, v constant, along the top direction D.
+
+    There W(t) = W + t D has u W(t) v = s + t, so that the outputs are
+    x (W + t D) / (s + t), whose second derivative at 0 is
+    2 x (W / s - D) / s^2.
+    """
+    torch = pytest.importorskip("torch", reason="differentiates twice")
+    if keras.backend.backend() != "torch":
+        pytest.skip("One backend that differentiates twice will do")
+    kernel = RNG.standard_normal((6, 5)).astype("float32")
+    left, sizes, right = np.linalg.svd(kernel.astype("float64"))
+    top = np.outer(left[:, 0], right[0])
+    wrapper = dense(kernel)
+    variable, direction = wrapper.layer.kernel.value, torch.tensor(top).float()
+    value = inner(wrapper(INPUTS, training=True), OUTER)
+    (first,) = torch.autograd.grad(value, variable, create_graph=True)
+    (second,) = torch.autograd.grad((first * direction).sum(), variable)
+    outer = INPUTS.T @ OUTER
+    expected = 2 * np.sum(outer * (kernel / sizes[0] - top)) / sizes[0] ** 2
+    found = float((second * direction).sum())
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
 CONVOLUTIONS = {
     "conv": lambda: layers.Conv2D(4, 3, padding="same"),
     "grouped": lambda: layers.Conv2D(4, 3, groups=2, padding="same"),

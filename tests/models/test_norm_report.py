@@ -87,3 +87,74 @@ def test_nothing_to_report():
     model = keras.Sequential([keras.Input((2,)), layers.ReLU()])
     with pytest.raises(ValueError, match="no layer in"):
         norm_report(model)
+
+
+class OwnKernel(layers.Layer):
+    """A kernel, and no word on what is done with it."""
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(
+            shape=(input_shape[-1], 2), name="kernel", initializer="ones"
+        )
+
+    def call(self, inputs):
+        return keras.ops.exp(keras.ops.matmul(inputs, self.kernel))
+
+
+class TenTimes(layers.Dense):
+    """A subclass that is another layer."""
+
+    def call(self, inputs, training=None):
+        return 10 * super().call(inputs)
+
+
+_UNKNOWN = {
+    "unregistered": (lambda: OwnKernel(name="odd"), "no linear map"),
+    "subclass": (lambda: TenTimes(2, name="odd"), "replaces 'call' of Dense"),
+    "equation": (
+        lambda: keras.Sequential(
+            [
+                layers.Reshape((2, 1)),
+                layers.EinsumDense("abc,cd->ad", (2,), name="odd"),
+            ]
+        ),
+        "sums the input",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", _UNKNOWN)
+def test_a_layer_that_is_not_known(kind):
+    make, reason = _UNKNOWN[kind]
+    model = keras.Sequential(
+        [
+            keras.Input((2,)),
+            layers.Dense(2, name="plain"),
+            SpectralNormalization(layers.Dense(2), name="wrapped"),
+            make(),
+        ]
+    )
+    model.layers[0].kernel.assign(_KERNEL)
+    report = norm_report(model)
+    plain, wrapped, odd = report.rows
+    assert plain.lower <= 4 <= plain.upper <= 4.001
+    assert plain.reason is None
+    assert wrapped.upper == pytest.approx(1, rel=1e-3)
+    assert odd.layer == "odd"
+    assert (odd.lower, odd.upper) == (0.0, np.inf)
+    assert reason in odd.reason
+    assert report.largest == np.inf
+    console = Console(width=120, record=True)
+    console.print(report)
+    for text in (str(report), console.export_text()):
+        assert " ".join(odd.reason.split()[:6]) in " ".join(text.split())
+    assert np.isfinite(norm_report(model, norm="kernel").largest)
+
+
+def test_plot_of_a_layer_that_is_not_known():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(2), OwnKernel()])
+    model.layers[0].kernel.assign(_KERNEL)
+    widths = [bar.get_width() for bar in norm_report(model).plot().patches]
+    assert widths == pytest.approx([4, 4], rel=1e-6)

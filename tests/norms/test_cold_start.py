@@ -1,5 +1,8 @@
 """The cold start against singular vectors by numpy, and without any."""
 
+import time
+import tracemalloc
+
 import numpy as np
 import pytest
 from keras import layers
@@ -36,6 +39,25 @@ def test_a_large_matrix_comes_close():
     array = np.random.default_rng(1).standard_normal((1100, 1100))
     linear_map = MatrixMap(ArrayWeight(array.astype("float32")))
     assert growth(linear_map, Tracker(linear_map).start().u).min() >= 0.97
+
+
+@pytest.mark.parametrize("side", [2048, 4096])
+def test_a_large_matrix_takes_little_time_and_memory(side):
+    """Two seconds above its initializer; one copy of it, off the device."""
+    layer = layers.Dense(side)
+    start = time.process_time()
+    layer.build((None, side))
+    initializer = time.process_time() - start
+    (linear_map,) = linear_maps(layer).values()
+    tracker = Tracker(linear_map)
+    start = time.process_time()
+    tracker.start()
+    assert time.process_time() - start <= initializer + 2
+    tracemalloc.start()
+    tracker.start()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak <= 1.1 * 4 * side * side
 
 
 @pytest.mark.parametrize("filters", [4, 80])
