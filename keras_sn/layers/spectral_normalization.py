@@ -39,9 +39,9 @@ class SpectralNormalization(StockInterface):
 
     The state follows the dominant singular vectors `u` and `v` of each weight
     by `power_iterations` steps in every training call of a trainable wrapper.
-    Inference takes one product with the weight and changes nothing. Only
-    where the weights were replaced, or moved far since the last training
-    step, it searches anew, in every call until training goes on or
+    Inference takes one product with the weight and changes nothing. Only in
+    the first 16 steps, and where the weights were replaced or moved far since
+    the last step, it searches anew, in every call until training goes on or
     `refresh()` is called.
 
     Guarantee: `sigma` is an estimate from below. It is within 1e-3 of the norm
