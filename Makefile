@@ -17,7 +17,7 @@ test: export JAX_COMPILATION_CACHE_DIR ?= $(abspath $(VENV))/jax-cache
 test: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 test: export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 
-.PHONY: demo test test-thorough test-zoo lint benchmark clean
+.PHONY: demo test test-thorough test-zoo lint benchmark benchmark-quick benchmark-page clean
 
 demo: $(VENV)/demo.installed
 	env -u OMP_NUM_THREADS KERAS_BACKEND=tensorflow $(BIN)/python examples/quickstart.py
@@ -44,10 +44,21 @@ lint: $(VENV)/test.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# BENCHMARK: arguments of `python -m benchmarks`, such as --quick or --workload.
+BENCHMARK ?=
+BENCHMARK_OUT ?= benchmarks/results
 benchmark: $(VENV)/test.installed
-	@for backend in $(BACKENDS); do \
-		env -u OMP_NUM_THREADS KERAS_BACKEND=$$backend $(BIN)/python benchmarks/train_step.py; \
+	@set -e; for backend in $(BACKENDS); do \
+		env -u OMP_NUM_THREADS -u OPENBLAS_NUM_THREADS KERAS_BACKEND=$$backend \
+			$(BIN)/python -m benchmarks --out $(BENCHMARK_OUT) $(BENCHMARK); \
 	done
+
+benchmark-quick:
+	$(MAKE) benchmark BENCHMARK=--quick BENCHMARK_OUT=out/benchmarks
+
+# docs/benchmarks.md and the table of the README, from benchmarks/results.
+benchmark-page: $(VENV)/test.installed
+	KERAS_BACKEND=torch $(BIN)/python -m benchmarks.page
 
 $(VENV)/demo.installed: pyproject.toml requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,6 +1,6 @@
 """Error and time of every way to the norm of a layer, ours and published.
 
-Run as `python benchmarks/norms.py [--quick]` with KERAS_BACKEND=torch: the
+Run as `python -m benchmarks.norms [--quick]` with KERAS_BACKEND=torch: the
 comparators are written plainly with torch. Prints two tables: the brackets of
 `spectral_norm` on layers of many shapes, and for some convolutions the
 published methods next to it, each at the tightness it reaches.

@@ -168,6 +168,11 @@ def held(tensor: Array) -> Array:
     return ops.stop_gradient(tensor) if method is None else method()
 
 
+def has_gradient(tensor: Array) -> bool:
+    """Whether a gradient may be asked of a tensor; PyTorch alone knows."""
+    return bool(getattr(tensor, "requires_grad", True))
+
+
 def sum_over(tensor: Array, axis: int | None) -> Array:
     """`keras.ops.sum` that keeps the axis."""
     if hasattr(tensor, "sum"):

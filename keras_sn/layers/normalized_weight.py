@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_sn.fast_ops import Array
 from keras_sn.fast_ops import full_precision
+from keras_sn.fast_ops import has_gradient
 from keras_sn.fast_ops import held
 from keras_sn.fast_ops import where
 from keras_sn.linear_maps.base import LinearMap
@@ -167,14 +168,17 @@ def normalization_factor(sigma: Array, norm_bound: float, mode: str) -> Array:
     Returns:
         Scalar tensor, differentiable in `sigma` up to the third time.
     """
-    # Not `sigma > ...`, which would let a NaN pass for a zero.
-    sigma = where(~(sigma <= SMALLEST_NORM), sigma, 1.0)
-    constant = held(sigma)
+    # Of a NaN no comparison is true, so it must be what is left: also behind
+    # a `not`, which TensorFlow rewrites into the opposite comparison.
+    sigma = where(sigma <= SMALLEST_NORM, 0 * sigma + 1.0, sigma)
+    constant = held(sigma) if has_gradient(sigma) else sigma
     factor = norm_bound / constant
     if mode == "clip":
-        return where(~(constant <= norm_bound), factor, 1.0)
+        return where(constant <= norm_bound, 0 * factor + 1.0, factor)
     # bound / sigma as its series about the value that sigma has. A quotient
     # has a derivative that squares 1 / sigma, which leaves float32; one of
     # quotients XLA turns into one of products, of numbers such as 1e60.
+    if sigma is constant:
+        return factor
     change = sigma / constant - 1.0
     return factor * (1.0 - change * (1.0 - change * (1.0 - change)))

@@ -22,6 +22,8 @@ from keras_sn.layers.weight_selection import select_maps
 from keras_sn.layers.wrapper_arguments import check_arguments
 from keras_sn.layers.wrapper_arguments import check_keywords
 from keras_sn.linear_maps.weights import unique_keys
+from keras_sn.norms.tracking import FRESH
+from keras_sn.norms.tracking import older
 
 
 @keras.saving.register_keras_serializable(package="keras_sn")
@@ -37,9 +39,9 @@ class SpectralNormalization(StockInterface):
 
     The state follows the dominant singular vectors `u` and `v` of each weight
     by `power_iterations` steps in every training call of a trainable wrapper.
-    Inference takes one product with the weight and changes nothing. Only
-    where the weights were replaced, or moved far since the last training
-    step, it searches anew, in every call until training goes on or
+    Inference takes one product with the weight and changes nothing. Only in
+    the first 16 steps, and where the weights were replaced or moved far since
+    the last step, it searches anew, in every call until training goes on or
     `refresh()` is called.
 
     Guarantee: `sigma` is an estimate from below. It is within 1e-3 of the norm
@@ -144,7 +146,7 @@ class SpectralNormalization(StockInterface):
         # Training steps since the state was fresh.
         self._age = self.add_weight(
             shape=(),
-            initializer="zeros",
+            initializer=keras.initializers.Constant(FRESH),
             dtype="float32",
             trainable=False,
             autocast=False,
@@ -171,7 +173,7 @@ class SpectralNormalization(StockInterface):
             and self._follows(training)
             and scaling.rides(args, kwargs)
         ):
-            self._age.assign(self._age.value + 1)
+            self._age.assign(older(self._age.value))
             v = self._normalized[0].followed_v(self.power_iterations)
             return scaling.ride(args[0], v, self._factor_of)
         factors = self._factors(training)
@@ -202,7 +204,7 @@ class SpectralNormalization(StockInterface):
             for weight in self._normalized
         ]
         if follows:
-            self._age.assign(age + 1)
+            self._age.assign(older(age))
         return factors
 
     def normalized_weights(self) -> dict[str, Any]:
@@ -239,7 +241,7 @@ class SpectralNormalization(StockInterface):
         self._check_built()
         for weight in self._normalized:
             weight.refresh()
-        self._age.assign(0.0)
+        self._age.assign(FRESH)
 
     def _check_built(self) -> None:
         if not self.built:

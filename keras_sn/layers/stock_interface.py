@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_sn.layers.normalized_weight import NormalizedWeight
 from keras_sn.linear_maps.weights import unique_keys
+from keras_sn.norms.tracking import FRESH
 
 
 class StockInterface(keras.layers.Wrapper):
@@ -74,7 +75,7 @@ class StockInterface(keras.layers.Wrapper):
     def load_own_variables(self, store: Any) -> None:
         if _is_stock(store):
             _load_stock(self._only("vectors_u"), store)
-            self._age.assign(0.0)
+            self._age.assign(FRESH)
         else:
             super().load_own_variables(store)
 

@@ -142,18 +142,6 @@ class LinearMap(abc.ABC):
         """
         return excess(self.kernel_size, self.grid(grid))
 
-    def gram(self, values=None, largest: int | None = None):
-        """Gram matrices of the blocks, or `None` if they are not at hand.
-
-        Args:
-            values: The weights.
-            largest: Largest `n` to compute; above it the answer is `None`.
-
-        Returns:
-            Tensor `(blocks, n, n)` of the smaller side of real blocks.
-        """
-        del values, largest
-
     def __repr__(self) -> str:
         return (
             f"<{type(self).__name__} {self.path}: "

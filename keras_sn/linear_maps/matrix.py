@@ -104,13 +104,3 @@ class MatrixMap(LinearMap):
         if self.num_blocks == 1:
             return adjoint_product(probes, self._matrix(values))
         return (self._stack(values) @ probes[:, :, None])[..., 0]
-
-    def gram(self, values=None, largest=None):
-        _, rows, columns = self.block_shape
-        if largest is not None and min(rows, columns) > largest:
-            return None
-        blocks = self._stack(values)
-        transposed = ops.transpose(blocks, (0, 2, 1))
-        if rows < columns:
-            return blocks @ transposed
-        return transposed @ blocks

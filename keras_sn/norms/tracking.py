@@ -41,11 +41,11 @@ _GENERIC_START = 0.3
 # singular vectors overtake the first, of which u knows nothing, so inference
 # searches.
 SETTLED = 16
+# The age of a state that belongs to its weights.
+FRESH = 1e6
 # Squared angle by which v may turn from the last training step on. A singular
 # value is off by no more than about that.
 _TURN = 2e-3
-# The same before the first step, when only rounding turns it.
-_NO_TURN = 1e-6
 # Weights up to this size are started from in float64, which then costs nothing.
 _SMALL = 2**18
 
@@ -158,7 +158,7 @@ class Tracker:
         Args:
             state: `State` of tensors.
             values: The weights in the dtype of the state, differentiable.
-            age: Scalar, training steps since the state was fresh.
+            age: Scalar, training steps since the state was fresh, or `FRESH`.
 
         Returns:
             Scalar `sigma`, as for `follow`.
@@ -180,13 +180,11 @@ class Tracker:
         """Whether the `v` of a block that may be the largest has turned."""
         apart = v - state.v
         turn = block_dot(apart, apart)
-        near = norms >= 0.9 * max_over(norms, None)
-        turn = reshaped(max_over(where(near, turn, 0.0), None), ())
-        limit = where(age < 1, 0 * turn + _NO_TURN, -1.0)
-        limit = where(age < SETTLED, limit, _TURN)
-        # Not `turn > limit`, which would let a NaN pass: of no block with a
-        # NaN is the norm near the largest.
-        return ~(turn + 0 * max_over(norms, None)[0, 0] <= limit)
+        if norms.shape[0] > 1:
+            near = norms >= 0.9 * max_over(norms, None)
+            turn = max_over(where(near, turn, 0.0), None)
+        # A NaN is in the norm already.
+        return (reshaped(turn, ()) > _TURN) | (age < SETTLED)
 
     def _recovered(self, state: State, values: tuple) -> Array:
         constants = tuple([held(value) for value in values])
@@ -203,6 +201,11 @@ class Tracker:
             self.linear_map.block_rmatvec(u, values)
         )
         return largest(norms)
+
+
+def older(age: Array) -> Array:
+    """The age after a training step."""
+    return where(age < FRESH, age, 0.0) + 1.0
 
 
 def _on_host(values: tuple) -> tuple[np.ndarray, ...] | None:
