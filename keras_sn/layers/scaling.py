@@ -84,12 +84,13 @@ class ReplacedWeights(Scaling):
         return True
 
     def call(self, args, kwargs, factors, owner):
-        replacements = [
-            (variable, ops.cast(ops.cast(variable.value, f.dtype) * f, dtype))
-            for linear_map, f in zip(self.maps, factors, strict=True)
-            for variable in linear_map.weights[0].scalable_variables()
-            if (dtype := variable.value.dtype)
-        ]
+        # Plain loops: torch.compile fails on more in a comprehension.
+        replacements = []
+        for linear_map, factor in zip(self.maps, factors, strict=True):
+            for variable in linear_map.weights[0].scalable_variables():
+                value = variable.value
+                scaled = ops.cast(value, factor.dtype) * factor
+                replacements.append((variable, ops.cast(scaled, value.dtype)))
         return call_with_weights(
             self.layer, replacements, owner.add_loss, args, kwargs
         )
@@ -150,12 +151,11 @@ class ScaledProduct(Scaling):
         return self.layer.activation(outputs)
 
     def _smallest(self, inputs, kernel):
-        sizes = {
-            "input": _typical_size(inputs),
-            "kernel": _typical_size(kernel),
-            "output": self._output_size(inputs),
-        }
-        return min(sizes, key=sizes.__getitem__)
+        first, output = _typical_size(inputs), self._output_size(inputs)
+        weight = _typical_size(kernel)
+        if first <= min(weight, output):
+            return "input"
+        return "kernel" if weight <= output else "output"
 
     def _output_size(self, inputs):
         layer = self.layer

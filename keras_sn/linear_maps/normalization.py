@@ -1,5 +1,7 @@
 """Linear map of BatchNormalization: a number per channel."""
 
+import contextlib
+
 import keras
 import numpy as np
 from keras import ops
@@ -50,7 +52,12 @@ class BatchNormalizationMap(MatrixMap):
         """The number of each channel, array or tensor."""
         gamma, variance = self.values() if values is None else values
         # An infinity is an answer, no reason for a warning.
-        with np.errstate(divide="ignore", invalid="ignore"):
+        on_host = isinstance(variance, np.ndarray)
+        with (
+            np.errstate(divide="ignore", invalid="ignore")
+            if on_host
+            else contextlib.nullcontext()
+        ):
             return gamma / functions_of(variance).sqrt(variance + self.epsilon)
 
     def _stack(self, values):

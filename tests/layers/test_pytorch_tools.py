@@ -172,6 +172,46 @@ def test_compiled_as_one_graph(training, model, batch):
     np.testing.assert_allclose(outputs, expected(model), atol=1e-5)
 
 
+# One for each way of calling the layer inside; those of Keras's layers that
+# PyTorch compiles as one graph when they are not wrapped.
+COMPILED = (
+    "dense_nd",
+    "einsum",
+    "embedding",
+    "conv2d",
+    "conv2d_transpose",
+    "depthwise2d",
+    "separable2d",
+    "lstm",
+    "bidirectional",
+    "time_distributed",
+    "batch_normalization",
+    "functional",
+    "subclassed",
+)
+
+
+@pytest.mark.filterwarnings("ignore:To copy construct from a tensor")
+@pytest.mark.parametrize("name", COMPILED)
+def test_layers_compiled_as_one_graph(name):
+    (case,) = [case for case in CASES if case.name == name]
+    torch._dynamo.reset()
+    wrapper = SpectralNormalization(case.make(), norm="operator")
+    model = case.model(wrapper)
+    (inputs,) = [torch.from_numpy(array) for array in case.inputs()]
+    exact = to_numpy(_first(model(inputs)))
+    for training in (False, True):
+        if training and name == "batch_normalization":
+            continue  # Keras's own does not compile in training
+        compiled = torch.compile(
+            lambda inputs, training=training: model(inputs, training=training),
+            backend="eager",
+            fullgraph=True,
+        )
+        outputs = to_numpy(_first(compiled(inputs)))
+        np.testing.assert_allclose(outputs, exact, atol=2e-3)
+
+
 @pytest.mark.parametrize("norm", ["kernel", "operator"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_autocast(case, norm):
