@@ -1,5 +1,8 @@
 """A wrapped layer behaves as the layer does: its state, arguments, files."""
 
+import copy
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -37,6 +40,29 @@ def test_a_stateful_rnn_remembers():
         np.testing.assert_allclose(to_numpy(ours), to_numpy(theirs), atol=1e-5)
     lstm.reset_states()
     np.testing.assert_allclose(to_numpy(model(inputs)), outputs[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("way", ["deepcopy", "pickle"])
+def test_copies_of_a_model(way):
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            SpectralNormalization(layers.Dense(3)),
+            SpectralNormalization(layers.Dense(2), norm_bound=2.0),
+        ]
+    )
+    inputs = np.random.default_rng(0).standard_normal((5, 4)).astype("float32")
+    model.layers[0](inputs, training=True)
+    outputs = to_numpy(model(inputs))
+    if way == "deepcopy":
+        twin = copy.deepcopy(model)
+    else:
+        twin = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(to_numpy(twin(inputs)), outputs)
+    for ours, theirs in zip(model.variables, twin.variables, strict=True):
+        np.testing.assert_array_equal(to_numpy(ours), to_numpy(theirs))
+    model.layers[0].layer.kernel.assign(np.ones((4, 3)))
+    np.testing.assert_array_equal(to_numpy(twin(inputs)), outputs)
 
 
 class Noisy(layers.Layer):

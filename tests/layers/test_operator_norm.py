@@ -7,6 +7,7 @@ from keras import layers
 
 from keras_sn import spectral_norm as certified_norm
 from keras_sn.layers import SpectralNormalization
+from keras_sn.models import fold_model
 from tests.truth import dense_matrix
 from tests.truth import spectral_norm
 
@@ -48,6 +49,21 @@ def test_norm_of_the_map_after_training(kind):
     assert bounds.lower >= 1.5 * (1 - tolerance)
     matrix = dense_matrix(wrapper, (SIZE, SIZE, 4))
     assert spectral_norm(matrix) <= 1.5 * 1.02
+
+
+@pytest.mark.parametrize(("size", "excess"), [(3, 0.02), (5, 0.06), (7, 0.06)])
+def test_what_is_promised_between_the_frequencies(size, excess):
+    """As the docstring says; one channel is the worst of widths tried."""
+    model = keras.Sequential([keras.Input((None, None, 1))])
+    for seed in range(12):
+        start = keras.initializers.RandomNormal(seed=seed)
+        conv = layers.Conv2D(1, size, kernel_initializer=start)
+        # Each takes what the one before it puts out: one channel.
+        model.add(SpectralNormalization(conv, norm="operator"))
+    served = [certified_norm(w, rtol=1e-3).lower for w in model.layers]
+    assert 1.005 < max(served) <= 1 + excess
+    folded = fold_model(model, certified=True)
+    assert all(certified_norm(conv).upper <= 1 for conv in folded.layers)
 
 
 def test_state_is_small_and_knows_no_input_size():

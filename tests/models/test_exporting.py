@@ -118,6 +118,37 @@ def test_not_folded(tmp_path):
     assert export_model(model, tmp_path / "served", folded=False).is_dir()
 
 
+@needs("tensorflow", "tf2onnx", "onnxruntime")
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="exports ONNX by itself"
+)
+@pytest.mark.parametrize("replaced", [False, True])
+def test_onnx_not_folded_has_no_loop(replaced, tmp_path):
+    """Whichever branch is taken: that for weights as they were, or not."""
+    import onnx
+    import onnxruntime
+
+    model = normalize_model(randomized(sequential()))
+    if replaced:
+        kernel = model.layers[0].layer.kernel
+        rng = np.random.default_rng(1)
+        kernel.assign(rng.standard_normal(tuple(kernel.shape)))
+    path = export_model(
+        model, tmp_path / "model.onnx", format="onnx", folded=False
+    )
+    kinds = {node.op_type for node in onnx.load(str(path)).graph.node}
+    assert "If" not in kinds
+    assert ("Loop" in kinds) == replaced
+    session = onnxruntime.InferenceSession(str(path))
+    data = np.random.default_rng(5).standard_normal((7, 6)).astype("float32")
+    name = session.get_inputs()[0].name
+    # A search on the host and one in the file stop at their own rounding.
+    tolerance = 1e-3 if replaced else 1e-4
+    assert_close(
+        predict(model, data), session.run(None, {name: data}), tolerance
+    )
+
+
 def test_wrong_artifact_never_arrives(tmp_path, monkeypatch):
     """What differs is thrown away, and the old artifact stays."""
     path = tmp_path / "model.onnx"

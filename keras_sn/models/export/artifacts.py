@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_sn.models.export.onnx_branches import take_decided_branches
 from keras_sn.models.export.onnx_operations import register_operations
 from keras_sn.models.export.samples import Arrays
 from keras_sn.models.export.samples import Sample
@@ -46,10 +47,13 @@ def write_artifact(
     if format == "openvino":
         path.mkdir()
         path = path / _OPENVINO_FILE
-    if format == "onnx" and keras.backend.backend() == "tensorflow":
+    by_tf2onnx = format == "onnx" and keras.backend.backend() == "tensorflow"
+    if by_tf2onnx:
         register_operations()
     options = _torch_options(model, inputs) if format == "torch" else {}
     model.export(str(path), format=format, verbose=False, **options)
+    if by_tf2onnx:
+        take_decided_branches(path)
 
 
 def _torch_options(model: keras.Model, inputs: Arrays) -> dict[str, Any]:
