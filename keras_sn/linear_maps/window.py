@@ -136,6 +136,11 @@ class Window:
 
 
 def _correlate(inputs, kernel, strides, dilation):
+    if max(strides, default=1) > 1 and max(dilation, default=1) > 1:
+        # TensorFlow refuses both at once.
+        ones = (1,) * len(strides)
+        outputs = _correlate(inputs, kernel, ones, dilation)
+        return outputs[(slice(None), *(slice(None, None, s) for s in strides))]
     # The number of groups follows from the shapes of input and kernel.
     return ops.conv(
         inputs,

@@ -20,18 +20,15 @@ from keras_sn.fast_ops import reshaped
 from keras_sn.fast_ops import traces_branches
 from keras_sn.fast_ops import where
 from keras_sn.linear_maps.base import LinearMap
-from keras_sn.norms.conjugate_iteration import converged
-from keras_sn.norms.conjugate_iteration import generic
+from keras_sn.norms.momentum import RATE
+from keras_sn.norms.momentum import converged
+from keras_sn.norms.momentum import generic
+from keras_sn.norms.momentum import momentum_step
 from keras_sn.norms.power_iteration import block_dot
 from keras_sn.norms.power_iteration import largest
 from keras_sn.norms.power_iteration import norms_and_directions
 from keras_sn.norms.power_iteration import unit
 
-# What is kept of the step before, below the 1/4 at which it would oscillate:
-# of the values tried (0 to 0.24), weights that move fast were followed best.
-_MOMENTUM = 0.24
-# By this much a dominant vector grows in a step then.
-_RATE = (1 + (1 - 4 * _MOMENTUM) ** 0.5) / 2
 # Of a generic direction, in every step: what is orthogonal to u would else
 # never be found. The gradient is off by as much.
 _GENERIC = 3e-6
@@ -67,16 +64,8 @@ class State(NamedTuple):
 class Tracker:
     """Follows the norm of a map.
 
-    A step is that of a power iteration with momentum,
-    `x <- A A^T x / |A A^T x| - beta previous`: what is orthogonal to the
-    dominant vector shrinks by `sqrt(beta)` instead of `(s2 / s1)^2`.
-
     Args:
         linear_map: `LinearMap` `A`.
-
-    Reference:
-
-    - [De Sa et al., 2017](https://arxiv.org/abs/1707.02670)
     """
 
     def __init__(self, linear_map: LinearMap) -> None:
@@ -101,14 +90,14 @@ class Tracker:
         arrays = _on_host(values)
         if arrays is None:
             v = np.zeros(self.linear_map.input_probe_shape)
-            return State(start, v, start / _RATE)
+            return State(start, v, start / RATE)
         start = start.astype(arrays[0].dtype)
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             u = converged(self.linear_map, start, arrays)
             size = np.abs(u).sum(axis=1, keepdims=True)
             u = np.where(np.isfinite(size) & (size > 0), u, start)
             v = unit(self.linear_map.block_rmatvec(u, arrays))
-        return State(u, np.where(np.isfinite(v), v, 0), u / _RATE)
+        return State(u, np.where(np.isfinite(v), v, 0), u / RATE)
 
     def follow(
         self, state: State, values: tuple, power_iterations: int = 1
@@ -139,13 +128,10 @@ class Tracker:
         return largest(norms), State(*kept)
 
     def _step(self, state: State, values: tuple, constants: tuple):
-        v = unit(self.linear_map.block_rmatvec(state.u, constants))
-        # The product that gives u is also the one to differentiate.
-        image = self.linear_map.block_matvec(v, values)
-        norms, u = norms_and_directions(image)
-        u = u - _MOMENTUM * state.previous
-        scale = block_dot(u, u) ** -0.5
-        return norms, State(u * scale, v, state.u * scale)
+        norms, *vectors = momentum_step(
+            self.linear_map, state.u, state.previous, values, constants
+        )
+        return norms, State(*vectors)
 
     def observe(self, state: State, values: tuple, age: Array) -> Array:
         """The norm at inference: one product, unless the state is stale.
