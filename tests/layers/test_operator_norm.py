@@ -51,7 +51,7 @@ def test_norm_of_the_map_after_training(kind):
     assert spectral_norm(matrix) <= 1.5 * 1.02
 
 
-@pytest.mark.parametrize(("size", "excess"), [(3, 0.02), (5, 0.06), (7, 0.06)])
+@pytest.mark.parametrize(("size", "excess"), [(3, 0.04), (5, 0.18), (7, 0.13)])
 def test_what_is_promised_between_the_frequencies(size, excess):
     """As the docstring says; one channel is the worst of widths tried."""
     model = keras.Sequential([keras.Input((None, None, 1))])
