@@ -11,7 +11,7 @@ import pytest
 
 # Two processes stay below 5 GiB, with room for what one test takes. Forgetting
 # after each file as well took JAX more time for no lower peak that matters.
-_MUCH_MEMORY = 1.8 * 2**30
+_MUCH_MEMORY = 1.5 * 2**30
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ from keras_sn.norms.power_iteration import unit
 MOMENTUM = 0.24
 # By this much a dominant vector grows in a step then.
 RATE = (1 + (1 - 4 * MOMENTUM) ** 0.5) / 2
-_MOST_STEPS = 60
+_MOST_STEPS = 100
 # Squared angle by which u may turn in the last step. (In TF32, products are
 # off by more, and the number of steps ends the search.)
 _SETTLED = {"float32": 1e-9, "float64": 1e-20}

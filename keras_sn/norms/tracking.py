@@ -43,7 +43,7 @@ FRESH = 1e6
 # Squared angle by which v may turn from the last training step on. A singular
 # value is off by no more than about that.
 _TURN = 2e-3
-# Weights up to this size are started from in float64, which then costs nothing.
+# Weights up to this size are started from exactly, in float64.
 _SMALL = 2**18
 
 
@@ -93,11 +93,26 @@ class Tracker:
             return State(start, v, start / RATE)
         start = start.astype(arrays[0].dtype)
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-            u = converged(self.linear_map, start, arrays)
+            u = self._dominant(start, arrays)
             size = np.abs(u).sum(axis=1, keepdims=True)
             u = np.where(np.isfinite(size) & (size > 0), u, start)
             v = unit(self.linear_map.block_rmatvec(u, arrays))
         return State(u, np.where(np.isfinite(v), v, 0), u / RATE)
+
+    def _dominant(self, start: np.ndarray, arrays: tuple) -> np.ndarray:
+        """Probes along the dominant vector of each block; zero for none."""
+        if arrays[0].dtype == "float32":
+            return converged(self.linear_map, start, arrays)
+        # So small that the exact answer costs nothing. No iteration finds it
+        # where singular values nearly agree, as those of an orthogonal kernel.
+        blocks = self.linear_map.blocks(values=arrays)
+        if not np.isfinite(blocks).all():
+            return 0 * start
+        _, norms, adjoint = np.linalg.svd(blocks, full_matrices=False)
+        u = np.where(norms[:, :1] > 0, adjoint[:, 0], 0)
+        if np.iscomplexobj(u):
+            u = np.concatenate([u.real, u.imag], axis=1)
+        return u
 
     def follow(
         self, state: State, values: tuple, power_iterations: int = 1

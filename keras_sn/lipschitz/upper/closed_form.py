@@ -131,7 +131,7 @@ def unit_errors(errors, factors):
     return [e / factor for e, factor in zip(errors, factors, strict=True)]
 
 
-def _recursion(matrices, slopes, diagonal):
+def recursion_multipliers(matrices, slopes, diagonal):
     """Multipliers `tau D^-1`, D scaled to dominate what comes in.
 
     With `D^-1/2 S D^-1/2 <= I` and `r = (b - a)/2`, `c = max(|a|, |b|)`, the
@@ -143,8 +143,13 @@ def _recursion(matrices, slopes, diagonal):
         diagonal: Function of `(i, S_i)` that returns the diagonal of `D_i`.
 
     Returns:
-        List of vectors, and `X_{l-1}`.
+        List of vectors.
     """
+    return _recursion(matrices, slopes, diagonal)[0]
+
+
+def _recursion(matrices, slopes, diagonal):
+    """The multipliers, and `X_{l-1}`."""
     inner = np.eye(matrices[0].shape[1])
     multipliers = []
     for i, (a, b) in enumerate(slopes):
