@@ -6,7 +6,6 @@ import os
 import pathlib
 import sys
 
-import keras
 import pytest
 
 # Two processes stay below 5 GiB, with room for what one test takes. Forgetting
@@ -16,6 +15,9 @@ _MUCH_MEMORY = 1.5 * 2**30
 
 @pytest.fixture(autouse=True)
 def _fresh_keras():
+    # Here, so that the process that only hands out tests does without.
+    import keras
+
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy("float32")
     yield
@@ -32,6 +34,8 @@ def _give_memory_back():
     """Forgets what was compiled; most tests need little of it again."""
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
+    import keras
+
     # What was alive after some test and is frozen may be garbage by now.
     gc.unfreeze()
     keras.utils.clear_session()
