@@ -11,9 +11,15 @@ from keras_sn.fast_ops import where
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.weights import VariableWeight
 from keras_sn.norms.host_norm import SMALLEST_NORM
+from keras_sn.norms.momentum import RATE
+from keras_sn.norms.power_iteration import largest
+from keras_sn.norms.power_iteration import norms_and_directions
 from keras_sn.norms.power_iteration import unit
 from keras_sn.norms.tracking import State
 from keras_sn.norms.tracking import Tracker
+
+# By how much the norm along a converged u may fall short.
+_CONVERGED = 1e-3
 
 
 class NormalizedWeight:
@@ -143,13 +149,28 @@ class NormalizedWeight:
         ):
             variable.assign(ops.cast(array, self.dtype))
 
-    def start_from(self, u: Array) -> None:
-        """Takes another `u`, and what belongs to it."""
+    def start_from(self, u: Array) -> bool:
+        """Takes another `u`, and computes what belongs to it.
+
+        Returns:
+            Whether that `u` is converged: whether it gives the norm that the
+            `u` before it gave, which must belong to the weight.
+        """
+        before = self._norm_along_u()
         self.u.assign(u)
-        self.hidden[1].assign(self.u.value)
+        self.hidden[1].assign(self.u.value / RATE)
+        after = self._norm_along_u()
         values = tuple([held(value) for value in self._values()])
         pulled = self.linear_map.block_rmatvec(self.u.value, values)
         self.hidden[0].assign(unit(pulled))
+        return after >= (1 - _CONVERGED) * before
+
+    def _norm_along_u(self) -> float:
+        values = tuple([held(value) for value in self._values()])
+        norms, _ = norms_and_directions(
+            self.linear_map.block_rmatvec(self.u.value, values)
+        )
+        return float(ops.convert_to_numpy(largest(norms)))
 
 
 def normalization_factor(sigma: Array, norm_bound: float, mode: str) -> Array:

@@ -1,11 +1,9 @@
 """What programs and files of the stock layer rely on: names, order, state."""
 
-import math
 from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_sn.layers.normalized_weight import NormalizedWeight
 from keras_sn.linear_maps.weights import unique_keys
@@ -74,10 +72,26 @@ class StockInterface(keras.layers.Wrapper):
 
     def load_own_variables(self, store: Any) -> None:
         if _is_stock(store):
-            _load_stock(self._only("vectors_u"), store)
+            weight = self._only("layer")
+            weight.variable.assign(store["0"])
+            weight.refresh()
             self._age.assign(FRESH)
+            self.take_vector_u(np.asarray(store["1"][...]))
         else:
             super().load_own_variables(store)
+
+    def take_vector_u(self, vector_u: np.ndarray) -> None:
+        """Takes the `vector_u` of a stock layer with the same kernel.
+
+        Where its power iteration has not converged, inference searches, as
+        after the first steps of training. Where the two layers normalize
+        different matrices (groups, depthwise), nothing changes.
+        """
+        weight = self._only("vectors_u")
+        if tuple(vector_u.shape) != tuple(weight.u.shape):
+            return
+        converged = weight.start_from(vector_u)
+        self._age.assign(FRESH if converged else 0.0)
 
 
 def _is_stock(store: Any) -> bool:
@@ -86,13 +100,3 @@ def _is_stock(store: Any) -> bool:
     It stores the kernel next to its `vector_u`; ours, at least three.
     """
     return len(store.keys()) == 2
-
-
-def _load_stock(weight: NormalizedWeight, store: Any) -> None:
-    """Loads kernel and `vector_u`; what else the state needs is computed."""
-    weight.variable.assign(store["0"])
-    weight.refresh()
-    vector_u = np.asarray(store["1"][...])
-    # Otherwise one `u` per block here stands for one of the whole kernel.
-    if math.prod(vector_u.shape) == math.prod(weight.u.shape):
-        weight.start_from(ops.reshape(vector_u, weight.u.shape))

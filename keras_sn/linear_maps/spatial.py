@@ -1,5 +1,6 @@
 """SpatialMap: what the maps of all convolutions share."""
 
+import abc
 import copy
 import math
 from collections.abc import Sequence
@@ -80,13 +81,13 @@ class SpatialMap(LinearMap):
         """The axis of the channels in a batch."""
         return 1 if self.data_format == "channels_first" else -1
 
+    @abc.abstractmethod
     def set_shapes(self) -> None:
         """Sets the shapes of domain and codomain for `spatial_size`."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def taps(self, values=None):
         """The kernel `(taps, channels, groups, filters)`, array or tensor."""
-        raise NotImplementedError
 
     def symbol(self, values=None) -> Symbol:
         return Symbol(self.geometry.polyphase(self.taps(values)))

@@ -2,7 +2,6 @@
 
 import os
 
-import numpy as np
 from keras import ops
 from keras.layers import Layer
 from keras.layers import SpectralNormalization as Stock
@@ -109,11 +108,8 @@ def _copy_state(layer: Layer, twin: Layer, stock: list[Layer]) -> None:
 
 def _copy_vector(old: Layer, new: SpectralNormalization) -> None:
     new.refresh()
-    vectors = own_weights(new)
-    vector = np.asarray(ops.convert_to_numpy(old.vector_u), "float32")
-    # Otherwise the two normalize different matrices: groups, depthwise.
-    if len(vectors) == 1 and tuple(vectors[0].shape) == vector.shape:
-        vectors[0].assign(vector)
+    if len(new.vectors_u) == 1:
+        new.take_vector_u(ops.convert_to_numpy(old.vector_u))
 
 
 def _found(layer: Layer, classes: Classes) -> list[Layer]:

@@ -38,7 +38,7 @@ _GENERIC_START = 0.3
 # singular vectors overtake the first, of which u knows nothing, so inference
 # searches.
 SETTLED = 16
-# The age of a state that belongs to its weights.
+# The age of a state that belongs to its weights. Ages end at SETTLED.
 FRESH = 1e6
 # Squared angle by which v may turn from the last training step on. A singular
 # value is off by no more than about that.
@@ -206,7 +206,7 @@ class Tracker:
 
 def older(age: Array) -> Array:
     """The age after a training step."""
-    return where(age < FRESH, age, 0.0) + 1.0
+    return where(age < SETTLED, age, where(age < FRESH, age - 1, 0 * age)) + 1
 
 
 def _on_host(values: tuple) -> tuple[np.ndarray, ...] | None:
@@ -217,7 +217,7 @@ def _on_host(values: tuple) -> tuple[np.ndarray, ...] | None:
     """
     try:
         arrays = [ops.convert_to_numpy(held(value)) for value in values]
-    except (TypeError, NotImplementedError, RuntimeError):
+    except (TypeError, NotImplementedError):
         return None
     small = sum(array.size for array in arrays) <= _SMALL
     wide = small or keras.backend.standardize_dtype(values[0].dtype) == (

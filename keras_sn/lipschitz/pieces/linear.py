@@ -1,5 +1,6 @@
 """Linear pieces: matrices, kernels and diagonals that fold and rescale."""
 
+import abc
 import copy
 import math
 
@@ -9,17 +10,17 @@ from keras_sn.linear_maps.frequencies import TapGeometry
 from keras_sn.linear_maps.symbol import Symbol
 from keras_sn.lipschitz.pieces.base import UPPER
 from keras_sn.lipschitz.pieces.base import Piece
-from keras_sn.lipschitz.pieces.leading import leading_triplet
 from keras_sn.lipschitz.pieces.rounding import scaled_error
 from keras_sn.lipschitz.pieces.rounding import scaling_error
 from keras_sn.norms import symbol_norm
+from keras_sn.norms.leading import leading_triplet
 from keras_sn.norms.proofs import norm_upper
 
 # Frequencies to keep an eye on while channels are rescaled.
 _FOCUS = 6
 
 
-class LinearPiece(Piece):
+class LinearPiece(Piece, abc.ABC):
     """A linear map between channels, at each position or across positions.
 
     Attributes:
@@ -53,33 +54,33 @@ class LinearPiece(Piece):
         return bool(np.all(np.isfinite(self.weights)))
 
     @property
+    @abc.abstractmethod
     def weights(self):
         """The numbers it is made of."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def norm_upper(self):
         """Proved upper bound of the spectral norm."""
-        raise NotImplementedError
 
     def focused(self):
         """The same piece; `top` may look only where the norm is large."""
         return self
 
+    @abc.abstractmethod
     def scaled(self, out_scale, in_scale):
         """`diag(out_scale) W diag(in_scale)`."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def top(self):
         """The norm, and the energies of its singular vectors by channel.
 
         Returns:
             `(norm, outputs, inputs)`, an estimate; the energies sum to 1.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def moduli(self):
         """Sizes of the entries, `(outputs, inputs)`."""
-        raise NotImplementedError
 
 
 class Matrix(LinearPiece):

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_sn.lipschitz.pieces.leading import leading_triplet
 from keras_sn.lipschitz.upper.closed_form import best_multipliers
 from keras_sn.lipschitz.upper.closed_form import unit_errors
 from keras_sn.lipschitz.upper.closed_form import unit_factors
 from keras_sn.lipschitz.upper.descent import minimize
 from keras_sn.lipschitz.upper.lipsdp_proof import certify
 from keras_sn.lipschitz.upper.lipsdp_proof import eliminate
+from keras_sn.norms.leading import leading_triplet
 from keras_sn.norms.proofs import product_upper
 
 

@@ -6,7 +6,7 @@ from keras_sn.norms.symbol_norm import top_vectors
 
 # Up to this size a full decomposition is as fast.
 _SMALL = 192
-_STEPS = 80
+_STEPS = 300
 _ACCURATE = 1e-10
 
 
@@ -19,12 +19,12 @@ def leading_triplet(
     formed: products with vectors cost next to nothing beside a decomposition.
 
     Args:
-        matrix: Array `(rows, columns)`.
+        matrix: Array `(rows, columns)`, real or complex.
 
     Example:
 
     >>> import numpy as np
-    >>> from keras_sn.lipschitz.pieces.leading import leading_triplet
+    >>> from keras_sn.norms.leading import leading_triplet
     >>> matrix = np.random.default_rng(0).normal(size=(300, 400))
     >>> _, norm, _ = leading_triplet(matrix)
     >>> bool(abs(norm - np.linalg.norm(matrix, 2)) < 1e-6 * norm)
@@ -33,18 +33,20 @@ def leading_triplet(
     if min(matrix.shape) <= _SMALL:
         return top_vectors(matrix)
     steps = min(_STEPS, min(matrix.shape))
-    basis = np.zeros((steps + 1, matrix.shape[1]))
+    basis = np.zeros((steps + 1, matrix.shape[1]), matrix.dtype)
+    adjoint = matrix.conj().T
     diagonal, beside = np.zeros(steps), np.zeros(steps)
     # All directions alike, but none of them orthogonal to it by symmetry.
     start = np.random.default_rng(0).standard_normal(matrix.shape[1])
     basis[0] = start / np.linalg.norm(start)
     right = basis[0]
     for step in range(steps):
-        image = matrix.T @ (matrix @ basis[step])
-        diagonal[step] = basis[step] @ image
+        image = adjoint @ (matrix @ basis[step])
+        diagonal[step] = np.vdot(basis[step], image).real
         for _ in range(2):
             # Twice is enough (Kahan, Parlett).
-            image -= basis[: step + 1].T @ (basis[: step + 1] @ image)
+            known = basis[: step + 1]
+            image -= known.T @ (known.conj() @ image)
         beside[step] = np.linalg.norm(image)
         ending = step == steps - 1 or beside[step] <= _ACCURATE * diagonal[0]
         if ending or step % 8 == 7:
