@@ -10,6 +10,7 @@ from keras_sn.linear_maps.convolution_map import ConvolutionMap
 from keras_sn.linear_maps.convolution_map import TransposedConvolutionMap
 from keras_sn.linear_maps.matrix import MatrixMap
 from keras_sn.linear_maps.separable_map import SeparableConvolutionMap
+from keras_sn.norms.tracking import SETTLED
 from tests.truth import spectral_norm
 from tests.truth import to_numpy
 
@@ -202,3 +203,17 @@ def test_a_clipped_weight_comes_back_inside():
     model.fit(inputs, 0.2 * inputs, epochs=150, batch_size=64, verbose=0)
     # The map to learn has the norm 0.2.
     assert norm_served(wrapper) == pytest.approx(0.2, rel=1e-2)
+
+
+def test_the_age_of_a_state_ends_where_it_has_settled():
+    wrapper = SpectralNormalization(layers.Dense(3))
+    wrapper.build((None, 4))
+    inputs = np.ones((2, 4), "float32")
+    ages = []
+    for _ in range(SETTLED + 3):
+        wrapper(inputs, training=True)
+        ages.append(float(to_numpy(wrapper.state_variables()[-1])))
+    assert ages == [min(i + 1, SETTLED) for i in range(SETTLED + 3)]
+    wrapper.refresh()
+    wrapper(inputs, training=True)
+    assert float(to_numpy(wrapper.state_variables()[-1])) == 1
