@@ -22,8 +22,8 @@ _SMALLEST_TO_CUT = 2**16
 _TINY = {dtype: float(np.finfo(dtype).tiny) for dtype in ("float32", "float64")}
 
 
-def adjoint_product(vector: Array, matrix: Array) -> Array:
-    """`vector @ matrix^T` for a single vector.
+def adjoint_product(vectors: Array, matrix: Array) -> Array:
+    """`vectors @ matrix^T`, for a single vector above all.
 
     On some machines PyTorch multiplies a matrix by a vector on one core, but a
     stack of matrices on all: there a large matrix is cut into pieces. The
@@ -31,20 +31,22 @@ def adjoint_product(vector: Array, matrix: Array) -> Array:
     TensorFlow would take two or three times as long for the pieces.
 
     Args:
-        vector: `(1, columns)`.
+        vectors: `(1, columns)`, or several rows.
         matrix: `(rows, columns)`.
 
     Returns:
-        `(1, rows)`.
+        `(1, rows)`, or as many.
     """
     rows, columns = matrix.shape
     if isinstance(matrix, np.ndarray):
-        return (matrix @ vector.T).T
+        return (matrix @ vectors.T).T
+    if vectors.shape[0] > 1:
+        return vectors @ transposed(matrix)
     if keras.backend.backend() != "torch" or rows * columns < _SMALLEST_TO_CUT:
-        return reshaped(matrix @ transposed(vector), (1, rows))
+        return reshaped(matrix @ transposed(vectors), (1, rows))
     pieces = math.gcd(rows, _MOST_PIECES)
     matrices = reshaped(matrix, (pieces, rows // pieces, columns))
-    return reshaped(vector @ matrices.transpose(1, 2), (1, rows))
+    return reshaped(vectors @ matrices.transpose(1, 2), (1, rows))
 
 
 def with_gradient_in_order(kernel: Array) -> Array:

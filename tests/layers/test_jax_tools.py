@@ -96,7 +96,9 @@ def test_eager_calls_compile_nothing_anew():
     assert not compiled
 
 
-def test_inference_multiplies_once_with_each_weight(monkeypatch):
+# A small weight is multiplied with 16 rows at once, a large one with one.
+@pytest.mark.parametrize(("size", "rows"), [(128, 16), (520, 1)])
+def test_inference_multiplies_once_with_each_weight(monkeypatch, size, rows):
     """XLA also counts the branch not taken, so it is taken out here."""
 
     def operations(model):
@@ -104,16 +106,16 @@ def test_inference_multiplies_once_with_each_weight(monkeypatch):
         run = jax.jit(
             lambda a, b, x: model.stateless_call(a, b, x, training=False)[0]
         )
-        example = np.ones((1, 128), "float32")
+        example = np.ones((1, size), "float32")
         lowered = run.lower(trained, others, example)
         return lowered.compile().cost_analysis()["flops"]
 
-    plain = operations(stack(lambda layer: layer, 128, 128, 128))
+    plain = operations(stack(lambda layer: layer, size, size, size))
     monkeypatch.setattr(tracking, "traces_branches", lambda: False)
-    wrapped = operations(stack(SpectralNormalization, 128, 128, 128))
-    product = 2 * 2 * 128 * 128
+    wrapped = operations(stack(SpectralNormalization, size, size, size))
+    product = 2 * 2 * size * size
     assert plain == pytest.approx(product, rel=0.02)
-    assert wrapped - plain == pytest.approx(product, rel=0.1)
+    assert wrapped - plain == pytest.approx(rows * product, rel=0.3)
 
 
 _COLLECTIVES = """
