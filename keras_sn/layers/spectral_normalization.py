@@ -47,7 +47,7 @@ class SpectralNormalization(StockInterface):
     Guarantee: `sigma` is an estimate from below. It is within 1e-3 of the norm
     before training, after `refresh()` and of weights that were replaced.
     Right after training steps it is as well for matrices of up to 2^18
-    numbers (9e-4 at most was seen), but for the first hundred steps from
+    numbers (1.1e-3 at most was seen), but for the first hundred steps from
     scratch (6 percent were seen); in a larger one it lags where another
     singular vector overtakes the first (9 percent were seen). With
     `norm="operator"` it is the largest norm at a grid of frequencies: what a
