@@ -7,7 +7,9 @@ the backend.
 """
 
 import contextlib
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -110,6 +112,63 @@ def batch_may_be_sharded() -> bool:
     import jax
 
     return jax.device_count() > 1
+
+
+def same_for_all(tensor: Array) -> Array:
+    """What all samples of a `vmap` agree on, once instead of for each.
+
+    Args:
+        tensor: A constant that does not depend on the sample.
+    """
+    backend = keras.backend.backend()
+    if backend == "jax":
+        return _first_of_jax_batch()(tensor)
+    if backend == "torch":
+        import torch
+
+        if not torch.compiler.is_compiling():
+            return _first_of_torch_batch().apply(tensor)
+    return tensor
+
+
+@functools.cache
+def _first_of_jax_batch() -> Callable[[Array], Array]:
+    from jax.custom_batching import custom_vmap
+
+    @custom_vmap
+    def first(tensor):
+        return tensor
+
+    @first.def_vmap
+    def rule(axis_size, batched, tensor):
+        del axis_size
+        return (tensor[0] if batched[0] else tensor), False
+
+    return first
+
+
+@functools.cache
+def _first_of_torch_batch() -> Any:
+    import torch
+
+    class First(torch.autograd.Function):
+        """Identity of a constant; of a batch, its first."""
+
+        @staticmethod
+        def forward(tensor):
+            return tensor.view_as(tensor)
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            pass
+
+        @staticmethod
+        def vmap(info, in_dims, tensor):
+            if in_dims[0] is not None:
+                tensor = tensor.select(in_dims[0], 0)
+            return First.apply(tensor), None
+
+    return First
 
 
 def known(condition: Array) -> bool | None:

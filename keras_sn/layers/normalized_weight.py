@@ -1,5 +1,7 @@
 """NormalizedWeight: one weight of a wrapped layer, and the state it needs."""
 
+from collections.abc import Callable
+
 import keras
 from keras import ops
 
@@ -7,6 +9,7 @@ from keras_sn.fast_ops import Array
 from keras_sn.fast_ops import full_precision
 from keras_sn.fast_ops import has_gradient
 from keras_sn.fast_ops import held
+from keras_sn.fast_ops import same_for_all
 from keras_sn.fast_ops import where
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.weights import VariableWeight
@@ -117,18 +120,27 @@ class NormalizedWeight:
                 self._assign(state)
         return normalization_factor(sigma, norm_bound, mode)
 
-    def followed_v(self, power_iterations: int) -> Array:
-        """Follows the weight, and returns the `v` whose image has the norm.
+    def lead(
+        self, power_iterations: int
+    ) -> tuple[Array, Callable[[Array, Array], None]]:
+        """Follows the weight, for a layer that multiplies with it anyway.
 
-        For a layer that applies its weight to `v` itself, with the gradient.
+        Returns:
+            `(v, settle)`: the vector whose image has the norm, and a function
+            of the norm of that image and its direction that updates the
+            state. Samples that are mapped (`vmap`) share them.
         """
         values = tuple([held(value) for value in self._values()])
         with full_precision(values[0]):
-            _, state = self.tracker.follow(
+            v, settle = self.tracker.lead(
                 self._state(), values, power_iterations
             )
-        self._assign(state)
-        return self.tracker.direction(state)
+
+        def update(norm: Array, direction: Array) -> None:
+            shared = [same_for_all(held(each)) for each in (norm, direction)]
+            self._assign(settle(*shared))
+
+        return v, update
 
     def _values(self) -> tuple:
         return tuple(

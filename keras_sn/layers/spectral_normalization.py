@@ -177,8 +177,8 @@ class SpectralNormalization(StockInterface):
             and scaling.rides(args, kwargs)
         ):
             self._age.assign(older(self._age.value))
-            v = self._normalized[0].followed_v(self.power_iterations)
-            return scaling.ride(args[0], v, self._factor_of)
+            v, settle = self._normalized[0].lead(self.power_iterations)
+            return scaling.ride(args[0], v, settle, self._factor_of)
         factors = self._factors(training)
         if training is not None:
             kwargs["training"] = training

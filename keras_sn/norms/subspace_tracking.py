@@ -20,6 +20,7 @@ from keras_sn.norms.power_iteration import unit
 from keras_sn.norms.tracking import GENERIC
 from keras_sn.norms.tracking import SETTLED
 from keras_sn.norms.tracking import SMALL
+from keras_sn.norms.tracking import Settle
 from keras_sn.norms.tracking import State
 from keras_sn.norms.tracking import Tracker
 
@@ -117,8 +118,12 @@ class SubspaceTracker(Tracker):
         ]
         return reshaped(norm, ()), kept
 
-    def direction(self, state: State) -> Array:
-        return state[1]
+    def lead(
+        self, state: State, values: tuple, power_iterations: int = 1
+    ) -> tuple[Array, Settle]:
+        constants = tuple([held(value) for value in values])
+        _, new = self.follow(state, constants, power_iterations)
+        return new[1], lambda norms, direction: new
 
     def _look(
         self, state: State, values: tuple, age: Array

@@ -6,6 +6,7 @@ state still belongs to the weights.
 """
 
 import abc
+from collections.abc import Callable
 from collections.abc import Sequence
 
 import keras
@@ -40,6 +41,7 @@ SMALL = 2**18
 # What is kept of a weight from step to step; `u` first, then what belongs to
 # it. Which tensors they are is the tracker's own matter.
 State = Sequence[Array]
+Settle = Callable[[Array, Array], State]
 
 
 class Tracker(abc.ABC):
@@ -105,8 +107,21 @@ class Tracker(abc.ABC):
         """
 
     @abc.abstractmethod
-    def direction(self, state: State) -> Array:
-        """The `v` whose image had the norm that `follow` gave last."""
+    def lead(
+        self, state: State, values: tuple, power_iterations: int = 1
+    ) -> tuple[Array, Settle]:
+        """A training step by somebody who multiplies with the weights anyway.
+
+        Args:
+            state: State of tensors.
+            values: The weights in the dtype of the state.
+            power_iterations: Number of products each way.
+
+        Returns:
+            `(v, settle)`: unit vectors on the input side, of which `sigma` is
+            the norm of the image, and a function from the norm of that image
+            and its direction to the new state.
+        """
 
     @abc.abstractmethod
     def _look(

@@ -12,12 +12,14 @@ from keras_sn.norms.momentum import RATE
 from keras_sn.norms.momentum import converged
 from keras_sn.norms.momentum import generic
 from keras_sn.norms.momentum import momentum_step
+from keras_sn.norms.momentum import with_momentum
 from keras_sn.norms.power_iteration import block_dot
 from keras_sn.norms.power_iteration import largest
 from keras_sn.norms.power_iteration import norms_and_directions
 from keras_sn.norms.power_iteration import unit
 from keras_sn.norms.tracking import GENERIC
 from keras_sn.norms.tracking import SETTLED
+from keras_sn.norms.tracking import Settle
 from keras_sn.norms.tracking import State
 from keras_sn.norms.tracking import Tracker
 
@@ -78,6 +80,15 @@ class VectorTracker(Tracker):
     def follow(
         self, state: State, values: tuple, power_iterations: int = 1
     ) -> tuple[Array, State]:
+        v, settle = self.lead(state, values, power_iterations)
+        # The product that gives u is also the one to differentiate.
+        image = self.linear_map.block_matvec(v, values)
+        norms, direction = norms_and_directions(image)
+        return largest(norms), settle(held(norms), direction)
+
+    def lead(
+        self, state: State, values: tuple, power_iterations: int = 1
+    ) -> tuple[Array, Settle]:
         constants = tuple([held(value) for value in values])
         u, _, previous = state
         u = unit(u + GENERIC * self._generic.tensor(u))
@@ -85,17 +96,16 @@ class VectorTracker(Tracker):
             _, u, _, previous = momentum_step(
                 self.linear_map, u, previous, constants, constants
             )
-        norms, *new = momentum_step(
-            self.linear_map, u, previous, values, constants
-        )
-        kept = [
-            where(norms > 0, fresh, old)
-            for fresh, old in zip(new, state, strict=True)
-        ]
-        return largest(norms), kept
+        v = unit(self.linear_map.block_rmatvec(u, constants))
 
-    def direction(self, state: State) -> Array:
-        return state[1]
+        def settle(norms: Array, direction: Array) -> State:
+            new, before = with_momentum(direction, u, previous)
+            return [
+                where(norms > 0, fresh, old)
+                for fresh, old in zip((new, v, before), state, strict=True)
+            ]
+
+        return v, settle
 
     def _look(
         self, state: State, values: tuple, age: Array

@@ -32,8 +32,9 @@ def values(model):
 
 
 _KINDS = {
-    "dense": lambda: layers.Dense(3),
-    "einsum": lambda: layers.EinsumDense("ab,bc->ac", (3,)),
+    "dense": (lambda: layers.Dense(3), 6),
+    "large dense": (lambda: layers.Dense(520), 520),
+    "einsum": (lambda: layers.EinsumDense("ab,bc->ac", (3,)), 6),
 }
 
 
@@ -41,9 +42,11 @@ _KINDS = {
 @pytest.mark.parametrize("kind", _KINDS)
 def test_the_state_stays_unbatched_under_vmap(kind, training):
     """`out_axes=None` raises for a state that depends on the example."""
-    wrapper = SpectralNormalization(_KINDS[kind]())
-    model = keras.Sequential([keras.Input((6,)), wrapper])
-    batch = np.random.default_rng(0).standard_normal((8, 6)).astype("float32")
+    layer, width = _KINDS[kind]
+    wrapper = SpectralNormalization(layer())
+    model = keras.Sequential([keras.Input((width,)), wrapper])
+    batch = np.random.default_rng(0).standard_normal((8, width))
+    batch = batch.astype("float32")
     trained, others = values(model)
 
     def one(row):
@@ -60,10 +63,12 @@ def test_the_state_stays_unbatched_under_vmap(kind, training):
         np.testing.assert_allclose(found, value, atol=1e-5)
 
 
+@pytest.mark.parametrize("widths", [(6, 4, 2), (520, 520, 2)])
 @pytest.mark.parametrize("training", [False, True])
-def test_gradients_per_sample(training):
-    model = stack(SpectralNormalization, 6, 4, 2)
-    batch = np.random.default_rng(0).standard_normal((5, 6)).astype("float32")
+def test_gradients_per_sample(training, widths):
+    model = stack(SpectralNormalization, *widths)
+    batch = np.random.default_rng(0).standard_normal((5, widths[0]))
+    batch = batch.astype("float32")
     trained, others = values(model)
 
     def loss(weights, row):
