@@ -126,9 +126,18 @@ def same_for_all(tensor: Array) -> Array:
     if backend == "torch":
         import torch
 
-        if not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and not _has_storage(tensor):
             return _first_of_torch_batch().apply(tensor)
     return tensor
+
+
+def _has_storage(tensor: Array) -> bool:
+    """Whether a PyTorch tensor is itself, not a view of one that is mapped."""
+    try:
+        tensor.data_ptr()
+    except RuntimeError:
+        return False
+    return True
 
 
 @functools.cache
@@ -192,6 +201,38 @@ def traces_branches() -> bool:
     Those of PyTorch cannot: `torch.export` and `fullgraph=True` refuse it.
     """
     return keras.backend.backend() != "torch"
+
+
+def eighth_power(matrix: Array) -> Array:
+    """The eighth power of a square matrix; in PyTorch, in one call."""
+    if keras.backend.backend() == "torch" and not isinstance(
+        matrix, np.ndarray
+    ):
+        return matrix.matrix_power(8)
+    for _ in range(3):
+        matrix = matrix @ matrix
+    return matrix
+
+
+def orthonormal(rows: Array) -> Array:
+    """Orthonormal rows; the first of them span what the first given ones do.
+
+    Gram-Schmidt for all rows at once, in rounds each of which squares what the
+    one before it left. PyTorch, for which many small steps take long, has the
+    same from a QR decomposition, which others would compile for long.
+    """
+    if keras.backend.backend() == "torch" and not isinstance(rows, np.ndarray):
+        import torch
+
+        columns, upper = torch.linalg.qr(rows.t())
+        return (columns * upper.diagonal().sign()).t()
+    below = np.tril(np.ones((rows.shape[0],) * 2), -1).astype(
+        keras.backend.standardize_dtype(rows.dtype)
+    )
+    for _ in range(3):
+        rows = rows * sum_over(rows * rows, -1) ** -0.5
+        rows = rows - ((rows @ transposed(rows)) * below) @ rows
+    return rows * sum_over(rows * rows, -1) ** -0.5
 
 
 def tiny(tensor: Array) -> float:

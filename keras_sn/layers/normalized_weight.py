@@ -137,8 +137,8 @@ class NormalizedWeight:
             )
 
         def update(norm: Array, direction: Array) -> None:
-            shared = [same_for_all(held(each)) for each in (norm, direction)]
-            self._assign(settle(*shared))
+            norm, direction = same_for_all(norm), same_for_all(direction)
+            self._assign(settle(norm, direction))
 
         return v, update
 

@@ -174,7 +174,8 @@ class Tracker(abc.ABC):
 
 def older(age: Array) -> Array:
     """The age after a training step."""
-    return where(age < SETTLED, age, where(age < FRESH, age - 1, 0 * age)) + 1
+    age = age % FRESH
+    return where(age < SETTLED, age + 1, age)
 
 
 def _on_host(values: tuple) -> tuple[np.ndarray, ...] | None:
