@@ -5,11 +5,11 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
+from keras_sn.circumstances import full_precision
+from keras_sn.circumstances import same_for_all
 from keras_sn.fast_ops import Array
-from keras_sn.fast_ops import full_precision
 from keras_sn.fast_ops import has_gradient
 from keras_sn.fast_ops import held
-from keras_sn.fast_ops import same_for_all
 from keras_sn.fast_ops import where
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.weights import VariableWeight

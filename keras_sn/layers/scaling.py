@@ -14,8 +14,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_sn.circumstances import batch_may_be_sharded
 from keras_sn.fast_ops import Array
-from keras_sn.fast_ops import batch_may_be_sharded
 from keras_sn.fast_ops import first_and_rest
 from keras_sn.fast_ops import held
 from keras_sn.fast_ops import reshaped
