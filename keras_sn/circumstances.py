@@ -92,6 +92,42 @@ def _first_of_torch_batch() -> Any:
     return First
 
 
+def in_one_call(function: Callable) -> Callable:
+    """A function of tensors, compiled where each operation is a call.
+
+    An eager operation costs JAX and TensorFlow as much as a small product.
+    While somebody else traces, and on PyTorch, the function runs as it is.
+
+    Args:
+        function: Of nested tuples and lists of tensors; without side effects.
+    """
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        compiled = jax.jit(function)
+
+        def is_eager(args: tuple) -> bool:
+            leaves = jax.tree_util.tree_leaves(args)
+            return not any(isinstance(x, jax.core.Tracer) for x in leaves)
+
+    elif backend == "tensorflow":
+        import tensorflow
+
+        compiled = tensorflow.function(function, autograph=False)
+
+        def is_eager(args: tuple) -> bool:
+            return tensorflow.executing_eagerly()
+
+    else:
+        return function
+
+    def call(*args: Any) -> Any:
+        return compiled(*args) if is_eager(args) else function(*args)
+
+    return call
+
+
 def known(condition: Array) -> bool | None:
     """The value of a boolean scalar; `None` while it is being traced."""
     if keras.backend.backend() == "torch":

@@ -1,11 +1,13 @@
 """NormalizedWeight: one weight of a wrapped layer, and the state it needs."""
 
+import functools
 from collections.abc import Callable
 
 import keras
 from keras import ops
 
 from keras_sn.circumstances import full_precision
+from keras_sn.circumstances import in_one_call
 from keras_sn.circumstances import same_for_all
 from keras_sn.fast_ops import Array
 from keras_sn.fast_ops import has_gradient
@@ -191,6 +193,15 @@ def normalization_factor(sigma: Array, norm_bound: float, mode: str) -> Array:
     Returns:
         Scalar tensor, differentiable in `sigma` up to the third time.
     """
+    return _factor_in_one_call(mode)(sigma, norm_bound)
+
+
+@functools.cache
+def _factor_in_one_call(mode: str) -> Callable[[Array, float], Array]:
+    return in_one_call(functools.partial(_factor, mode))
+
+
+def _factor(mode: str, sigma: Array, norm_bound: float) -> Array:
     # Of a NaN no comparison is true, so it must be what is left: also behind
     # a `not`, which TensorFlow rewrites into the opposite comparison.
     sigma = where(sigma <= SMALLEST_NORM, 0 * sigma + 1.0, sigma)

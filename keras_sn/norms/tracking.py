@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_sn.circumstances import in_one_call
 from keras_sn.circumstances import known
 from keras_sn.circumstances import traces_branches
 from keras_sn.fast_ops import Array
@@ -61,6 +62,7 @@ class Tracker(abc.ABC):
     def __init__(self, linear_map: LinearMap) -> None:
         self.linear_map = linear_map
         self._generic = Constant(generic(linear_map.probe_shape))
+        self._look_at_once: Callable | None = None
 
     def start(self, values: tuple | None = None) -> State:
         """The state of given weights, computed on the host.
@@ -79,6 +81,10 @@ class Tracker(abc.ABC):
         arrays = _on_host(values)
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             return self._start(arrays)
+
+    def __getstate__(self) -> dict:
+        # What is compiled belongs to the process, and cannot be copied.
+        return {**self.__dict__, "_look_at_once": None}
 
     @abc.abstractmethod
     def _start(self, arrays: tuple[np.ndarray, ...] | None) -> State:
@@ -145,7 +151,9 @@ class Tracker(abc.ABC):
         Returns:
             Scalar `sigma`, as for `follow`.
         """
-        sigma, stale = self._look(state, values, age)
+        if self._look_at_once is None:
+            self._look_at_once = in_one_call(self._look)
+        sigma, stale = self._look_at_once(tuple(state), values, age)
         is_stale = known(stale)
         if is_stale:
             return self._recovered_on_host(state, values)
