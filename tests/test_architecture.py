@@ -32,6 +32,8 @@ FLOORS = {
     "norms": 2,
     "layers": 3,
     "lipschitz": 3,
+    "constraints": 3,
+    "regularizers": 3,
     "losses": 3,
     # They share what a label is with the losses.
     "metrics": 4,
