@@ -14,6 +14,7 @@ from typing import Any
 from keras_sn.version import __version__
 
 if TYPE_CHECKING:
+    from keras_sn import callbacks
     from keras_sn import constraints
     from keras_sn import layers
     from keras_sn import linear_maps
@@ -31,6 +32,7 @@ __all__ = [
     "NormBounds",
     "SpectralNormalization",
     "__version__",
+    "callbacks",
     "constraints",
     "layers",
     "linear_maps",

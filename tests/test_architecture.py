@@ -38,6 +38,7 @@ FLOORS = {
     # They share what a label is with the losses.
     "metrics": 4,
     "models": 5,
+    "callbacks": 6,
     "commands": 6,
     "cli": 7,
     "__main__": 8,
