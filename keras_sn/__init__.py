@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from keras_sn import metrics
     from keras_sn import models
     from keras_sn import norms
+    from keras_sn import optimizers
     from keras_sn import regularizers
     from keras_sn.layers import SpectralNormalization
     from keras_sn.norms import NormBounds
@@ -41,6 +42,7 @@ __all__ = [
     "metrics",
     "models",
     "norms",
+    "optimizers",
     "regularizers",
     "spectral_norm",
 ]
@@ -51,7 +53,14 @@ _HOMES = {
     "SpectralNormalization": "layers",
     "spectral_norm": "norms",
 }
-_REGISTERING = ("constraints", "layers", "losses", "metrics", "regularizers")
+_REGISTERING = (
+    "constraints",
+    "layers",
+    "losses",
+    "metrics",
+    "optimizers",
+    "regularizers",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -86,6 +86,16 @@ def without_rematerialization(layer: keras.layers.Layer) -> Iterator[None]:
             part._remat_mode = mode
 
 
+def variable_index(optimizer: keras.optimizers.Optimizer, variable: Any) -> int:
+    """The position of a variable among those an optimizer was built with.
+
+    Args:
+        optimizer: A built optimizer.
+        variable: Keras variable, or on TensorFlow its `tf.Variable`.
+    """
+    return optimizer._get_variable_index(variable)
+
+
 def history(tensor: keras.KerasTensor) -> tuple[keras.Operation, Any]:
     """The operation that gave a symbolic tensor, and that use of it.
 

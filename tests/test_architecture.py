@@ -34,6 +34,7 @@ FLOORS = {
     "layers": 3,
     "lipschitz": 3,
     "constraints": 3,
+    "optimizers": 3,
     "regularizers": 3,
     "losses": 3,
     # They share what a label is with the losses.
