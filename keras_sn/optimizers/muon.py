@@ -244,7 +244,10 @@ class Muon(keras.optimizers.Optimizer):
             known = self._arranged(model.trainable_variables)
         arrangement: list[dict | None] | None = None
         if known is not None:
-            arrangement = [one and dataclasses.asdict(one) for one in known]
+            arrangement = [
+                None if one is None else dataclasses.asdict(one)
+                for one in known
+            ]
         return {
             **super().get_config(),
             "momentum": self.momentum,
@@ -273,10 +276,12 @@ class _Arrangement:
     """
 
     def __init__(self, matrices: list | None) -> None:
-        self.matrices: list[Matrices | None] | None = matrices and [
-            Matrices.of_config(one) if isinstance(one, dict) else one
-            for one in matrices
-        ]
+        self.matrices: list[Matrices | None] | None = None
+        if matrices is not None:
+            self.matrices = [
+                Matrices.of_config(one) if isinstance(one, dict) else one
+                for one in matrices
+            ]
         self.maps = {
             index: (one.linear_map(), one.scale)
             for index, one in enumerate(self.matrices or [])
