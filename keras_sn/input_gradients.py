@@ -98,15 +98,13 @@ def _jax(layer, packed, variables: list, arguments: dict) -> list:
     # State that is assigned inside would leave the inner trace: it is taken
     # out as a value instead.
     state = layer.non_trainable_variables
+    mapping = [(variable, variable.value) for variable in layer.variables]
 
     def total(variables):
-        outputs, new = layer.stateless_call(
-            [v.value for v in layer.trainable_variables],
-            [v.value for v in state],
-            packed(variables),
-            **arguments,
-        )
-        return _total(outputs), new
+        with keras.StatelessScope(state_mapping=mapping) as scope:
+            outputs = layer(packed(variables), **arguments)
+            sums = _total(outputs)
+        return sums, [scope.get_current_value(variable) for variable in state]
 
     variables = [jax.lax.stop_gradient(tensor) for tensor in variables]
     gradients, new = jax.grad(total, has_aux=True)(variables)

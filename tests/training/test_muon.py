@@ -185,9 +185,7 @@ def test_saved_before_training(tmp_path):
 def test_with_constraints_and_accumulation():
     model = mixed()
     constrain(model, SpectralNorm(0.5, "svd"))
-    optimizer = Muon(
-        0.05, model=model, gradient_accumulation_steps=2, use_ema=True
-    )
+    optimizer = Muon(0.05, model=model, gradient_accumulation_steps=2)
     model.compile(optimizer, "mse")
     x, y = batches(1)[0]
     model.fit(x, y, batch_size=4, verbose=0)
@@ -199,7 +197,14 @@ def test_with_constraints_and_accumulation():
 
 def test_mixed_precision_and_schedule():
     keras.config.set_dtype_policy("mixed_bfloat16")
-    model = mixed()
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 2)),
+            layers.Conv2D(4, 3, strides=2),
+            layers.Flatten(),
+            layers.Dense(3),
+        ]
+    )
     schedule = keras.optimizers.schedules.CosineDecay(0.05, 20)
     model.compile(Muon(schedule, model=model), "mse")
     model.fit(*batches(1)[0], epochs=2, verbose=0)
