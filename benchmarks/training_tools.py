@@ -163,26 +163,30 @@ def overhead_table(results: dict) -> str:
 
 
 def comparison_table(results: dict) -> str:
-    """A row for each optimizer."""
+    """A row for each data set and optimizer, and the times of a step."""
     lines = [
-        "| optimizer | learning rate | steps of the seeds | median |",
-        "| --- | --- | --- | --- |",
+        "| data, target | optimizer | learning rate | steps of the seeds "
+        "| median |",
+        "| --- | --- | --- | --- | --- |",
     ]
-    for name, row in results["steps"]["rows"].items():
-        steps = ", ".join(map(str, row["steps"]))
-        lines.append(
-            f"| {name} | {row['learning_rate']:g} | {steps} | "
-            f"{row['median']:g} |"
-        )
-    lines += ["", "| step, ms | " + " | ".join(results["step_milliseconds"])]
-    lines[-1] += " |"
-    lines.append("| --- " * (1 + len(results["step_milliseconds"])) + "|")
-    for name in results["steps"]["rows"]:
-        cells = [
-            f"{times[name]:.2f}"
-            for times in results["step_milliseconds"].values()
+    for data, found in results["steps"].items():
+        for name, row in found["rows"].items():
+            steps = ", ".join(map(str, row["steps"]))
+            lines.append(
+                f"| {data}, {found['target']} | {name} | "
+                f"{row['learning_rate']:g} | {steps} | {row['median']:g} |"
+            )
+    times = results.get("milliseconds", {})
+    if times:
+        names = next(iter(times.values()))
+        lines += [
+            "",
+            "| step, ms | " + " | ".join(times) + " |",
+            "| --- " * (1 + len(times)) + "|",
         ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        for name in names:
+            cells = [f"{found[name]:.2f}" for found in times.values()]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

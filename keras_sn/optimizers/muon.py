@@ -47,7 +47,7 @@ class Muon(keras.optimizers.Optimizer):
             the norm of a step.
         model: The model to be trained. It must be built before the optimizer
             is, so before training starts.
-        momentum: Decay rate of the momentum.
+        momentum: Decay rate of the momentum. In long runs 0.95 is usual.
         nesterov: Whether a step looks ahead along the momentum.
         method: `"polar_express"`: polynomials that come nearest to 1.
             `"newton_schulz"`: those of the first Muon, between 0.7 and 1.2.
@@ -87,7 +87,7 @@ class Muon(keras.optimizers.Optimizer):
         self,
         learning_rate: Any = 0.02,
         model: keras.Model | None = None,
-        momentum: float = 0.95,
+        momentum: float = 0.9,
         nesterov: bool = True,
         method: str = "polar_express",
         steps: int = 5,
