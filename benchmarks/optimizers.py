@@ -83,7 +83,7 @@ def digits() -> Task:
 
 
 def fashion() -> Task:
-    """Fashion-MNIST; 2000 of its test images."""
+    """Fashion-MNIST; 1000 of its test images."""
 
     def read(name: str, header: int) -> np.ndarray:
         data = gzip.decompress((FASHION / name).read_bytes())
@@ -96,8 +96,8 @@ def fashion() -> Task:
         return images, labels.astype("int32")
 
     x_test, y_test = part("t10k")
-    test = x_test[:2000], y_test[:2000]
-    return Task(part("train"), test, 0.85, 128, (2, 2, 2), 300)
+    test = x_test[:1000], y_test[:1000]
+    return Task(part("train"), test, 0.85, 128, (2, 2, 2), 200)
 
 
 TASKS = {"fashion": fashion, "digits": digits}
