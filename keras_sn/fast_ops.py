@@ -2,11 +2,9 @@
 
 The checks of `keras.ops` cost an eager backend ten times as much as a reshape,
 so a tensor's own method or operator comes first; NumPy arrays stay arrays, so
-that one formula serves a training step and the host. This file alone asks for
-the backend.
+that one formula serves a training step and the host.
 """
 
-import contextlib
 import math
 from typing import Any
 
@@ -22,8 +20,8 @@ _SMALLEST_TO_CUT = 2**16
 _TINY = {dtype: float(np.finfo(dtype).tiny) for dtype in ("float32", "float64")}
 
 
-def adjoint_product(vector: Array, matrix: Array) -> Array:
-    """`vector @ matrix^T` for a single vector.
+def adjoint_product(vectors: Array, matrix: Array) -> Array:
+    """`vectors @ matrix^T`, for a single vector above all.
 
     On some machines PyTorch multiplies a matrix by a vector on one core, but a
     stack of matrices on all: there a large matrix is cut into pieces. The
@@ -31,20 +29,22 @@ def adjoint_product(vector: Array, matrix: Array) -> Array:
     TensorFlow would take two or three times as long for the pieces.
 
     Args:
-        vector: `(1, columns)`.
+        vectors: `(1, columns)`, or several rows.
         matrix: `(rows, columns)`.
 
     Returns:
-        `(1, rows)`.
+        `(1, rows)`, or as many.
     """
     rows, columns = matrix.shape
     if isinstance(matrix, np.ndarray):
-        return (matrix @ vector.T).T
+        return (matrix @ vectors.T).T
+    if vectors.shape[0] > 1:
+        return vectors @ transposed(matrix)
     if keras.backend.backend() != "torch" or rows * columns < _SMALLEST_TO_CUT:
-        return reshaped(matrix @ transposed(vector), (1, rows))
+        return reshaped(matrix @ transposed(vectors), (1, rows))
     pieces = math.gcd(rows, _MOST_PIECES)
     matrices = reshaped(matrix, (pieces, rows // pieces, columns))
-    return reshaped(vector @ matrices.transpose(1, 2), (1, rows))
+    return reshaped(vectors @ matrices.transpose(1, 2), (1, rows))
 
 
 def with_gradient_in_order(kernel: Array) -> Array:
@@ -97,40 +97,36 @@ def first_and_rest(rows: Array) -> tuple[Array, Array]:
     return ops.split(rows, [1])
 
 
-def batch_may_be_sharded() -> bool:
-    """Whether one call may see a batch that is spread over devices.
+def eighth_power(matrix: Array) -> Array:
+    """The eighth power of a square matrix; in PyTorch, in one call."""
+    if keras.backend.backend() == "torch" and not isinstance(
+        matrix, np.ndarray
+    ):
+        return matrix.matrix_power(8)
+    for _ in range(3):
+        matrix = matrix @ matrix
+    return matrix
 
-    On JAX, wherever there are several. Elsewhere a replica calls the model on
-    a batch of its own.
+
+def orthonormal(rows: Array) -> Array:
+    """Orthonormal rows; the first of them span what the first given ones do.
+
+    Gram-Schmidt for all rows at once, in rounds each of which squares what the
+    one before it left. PyTorch, for which many small steps take long, has the
+    same from a QR decomposition, which others would compile for long.
     """
-    if keras.backend.backend() != "jax":
-        return False
-    import jax
-
-    return jax.device_count() > 1
-
-
-def known(condition: Array) -> bool | None:
-    """The value of a boolean scalar; `None` while it is being traced."""
-    if keras.backend.backend() == "torch":
+    if keras.backend.backend() == "torch" and not isinstance(rows, np.ndarray):
         import torch
 
-        if torch.compiler.is_compiling():
-            return None
-    try:
-        return bool(condition)
-    except (TypeError, RuntimeError, NotImplementedError):
-        # JAX and TensorFlow raise the first of a traced value, PyTorch the
-        # others of one that is mapped or has no data.
-        return None
-
-
-def traces_branches() -> bool:
-    """Whether a graph can hold a branch that depends on data.
-
-    Those of PyTorch cannot: `torch.export` and `fullgraph=True` refuse it.
-    """
-    return keras.backend.backend() != "torch"
+        columns, upper = torch.linalg.qr(rows.t())
+        return (columns * upper.diagonal().sign()).t()
+    below = np.tril(np.ones((rows.shape[0],) * 2), -1).astype(
+        keras.backend.standardize_dtype(rows.dtype)
+    )
+    for _ in range(3):
+        rows = rows * sum_over(rows * rows, -1) ** -0.5
+        rows = rows - ((rows @ transposed(rows)) * below) @ rows
+    return rows * sum_over(rows * rows, -1) ** -0.5
 
 
 def tiny(tensor: Array) -> float:
@@ -202,16 +198,3 @@ def where(condition: Array, tensor: Array, other: Array) -> Array:
     if hasattr(tensor, "where"):
         return tensor.where(condition, other)
     return ops.where(condition, tensor, other)
-
-
-def full_precision(tensor: Array) -> contextlib.AbstractContextManager:
-    """Context in which products have the precision of their factors.
-
-    `torch.autocast` would round the factors, whatever their dtype.
-    """
-    if keras.backend.backend() == "torch":
-        import torch
-
-        if torch.is_autocast_enabled(tensor.device.type):
-            return torch.autocast(tensor.device.type, enabled=False)
-    return contextlib.nullcontext()

@@ -26,6 +26,7 @@ FLOORS = {
     "keras_access": 0,
     "fast_ops": 0,
     "input_gradients": 0,
+    "circumstances": 0,
     "progress": 0,
     "tables": 0,
     "backend_choice": 0,
@@ -53,6 +54,7 @@ FLOORS = {
 KNOW_THE_BACKEND = (
     "keras_sn/fast_ops.py",
     "keras_sn/input_gradients.py",
+    "keras_sn/circumstances.py",
     "keras_sn/models/export/",
     "keras_sn/lipschitz/lower/pullback.py",
 )
