@@ -1,0 +1,223 @@
+"""What each training tool adds to a step of SGD.
+
+`python -m benchmarks.training_tools` measures the backend of
+Keras, and writes benchmarks/results/training_tools.json and the tables of
+docs/training.md, of that file and of optimizers.json.
+"""
+
+import json
+import pathlib
+from collections.abc import Callable
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+from keras import layers
+
+from benchmarks.timing import Effort
+from benchmarks.timing import interleaved
+from benchmarks.workloads import batch_for
+from keras_sn import losses
+from keras_sn.callbacks import QKClip
+from keras_sn.constraints import SpectralNorm
+from keras_sn.constraints import constrain
+from keras_sn.optimizers import Muon
+from keras_sn.regularizers import Orthogonality
+from keras_sn.regularizers import SpectralNorm as SpectralPenalty
+from keras_sn.regularizers import regularize
+
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "training.md"
+BACKENDS = ("tensorflow", "jax", "torch")
+EFFORT = Effort(rounds=7, least_seconds=0.05)
+
+
+def mlp(kind=keras.Sequential) -> keras.Model:
+    """512-512-512-10, for batches of 64."""
+    hidden = [layers.Dense(512, activation="relu") for _ in range(2)]
+    return kind([keras.Input((512,)), *hidden, layers.Dense(10)])
+
+
+def convolutions(kind=keras.Sequential) -> keras.Model:
+    """Three convolutions 3 x 3 of 64 channels on 16 x 16, batches of 64."""
+    model = kind([keras.Input((16, 16, 64))])
+    for _ in range(3):
+        model.add(layers.Conv2D(64, 3, padding="same", activation="relu"))
+    model.add(layers.GlobalAveragePooling2D())
+    model.add(layers.Dense(10))
+    return model
+
+
+def attention(kind=keras.Model) -> keras.Model:
+    """Multi-head attention 128 wide, 4 heads, over 32 tokens."""
+    tokens = keras.Input((32, 128))
+    return kind(tokens, layers.MultiHeadAttention(4, 32)(tokens, tokens))
+
+
+class Penalized(keras.Sequential):
+    """With a gradient penalty on its batch."""
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        return loss + losses.gradient_penalty(self, x)
+
+
+def _step(model: keras.Model, optimizer=None) -> Callable[[], None]:
+    """A training step on a batch of 64."""
+    model.compile(optimizer or keras.optimizers.SGD(1e-4), "mse")
+    x, y = batch_for(model, 64)
+    return lambda: model.train_on_batch(x, y)
+
+
+def _constrained(build, **options) -> Callable[[], None]:
+    model = build()
+    constrain(model, SpectralNorm(0.5, **options))
+    return _step(model)
+
+
+def _regularized(build, regularizer) -> Callable[[], None]:
+    model = build()
+    regularize(model, regularizer)
+    return _step(model)
+
+
+def _with_muon(build) -> Callable[[], None]:
+    model = build()
+    return _step(model, Muon(1e-4, model=model))
+
+
+def _with_clip() -> Callable[[], None]:
+    model = attention()
+    step = _step(model)
+    clip = QKClip(batch_for(model, 8)[0])
+    clip.set_model(model)
+
+    def clipped() -> None:
+        step()
+        clip.clip()
+
+    return clipped
+
+
+def groups() -> Iterator[tuple[str, dict[str, Callable[[], None]]]]:
+    """`(network, {tool: step})`; the first of each is the plain step."""
+    for name, build in {"dense": mlp, "convolution": convolutions}.items():
+        norm = "kernel" if name == "dense" else "operator"
+        steps = {
+            "plain": _step(build()),
+            "constraint, clip": _constrained(build, method="clip"),
+            "constraint, svd": _constrained(build, method="svd"),
+            "constraint, soft cap": _constrained(build, method="soft_cap"),
+            "constraint, hammer": _constrained(build, method="hammer"),
+            "constraint, scale": _constrained(build, method="scale", norm=norm),
+            "penalty, spectral norm": _regularized(
+                build, SpectralPenalty(0.01, norm)
+            ),
+            "penalty, orthogonality": _regularized(build, Orthogonality(0.01)),
+            "gradient penalty": _step(build(Penalized)),
+            "keras AdamW": _step(build(), keras.optimizers.AdamW(1e-4)),
+            "keras Muon": _step(build(), keras.optimizers.Muon(1e-4)),
+            "Muon": _with_muon(build),
+        }
+        yield name, steps
+    yield "attention", {"plain": _step(attention()), "QKClip": _with_clip()}
+
+
+def measured() -> dict[str, dict[str, float]]:
+    """Time by that of the plain step, `{network: {tool: ratio}}`."""
+    found = {}
+    for name, steps in groups():
+        for step in steps.values():
+            for _ in range(3):
+                step()
+        samples = interleaved(steps, EFFORT)
+        plain = np.array(samples["plain"])
+        found[name] = {
+            tool: float(np.median(np.array(taken) / plain))
+            for tool, taken in samples.items()
+        }
+        found[name]["plain, ms"] = float(1e3 * np.median(plain))
+        print(name, found[name], flush=True)
+    return found
+
+
+def overhead_table(results: dict) -> str:
+    """A row for each network and tool."""
+    backends = [backend for backend in BACKENDS if backend in results]
+    lines = [
+        "| network | tool | " + " | ".join(backends) + " |",
+        "| --- " * (2 + len(backends)) + "|",
+    ]
+    first = results[backends[0]]
+    for network, tools in first.items():
+        for tool in tools:
+            cells = [
+                f"{results[backend].get(network, {}).get(tool, np.nan):.2f}"
+                for backend in backends
+            ]
+            lines.append(f"| {network} | {tool} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def comparison_table(results: dict) -> str:
+    """A row for each data set and optimizer, and the times of a step."""
+    lines = [
+        "| data, target | optimizer | learning rate | steps of the seeds "
+        "| median |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for data, found in results["steps"].items():
+        for name, row in found["rows"].items():
+            steps = ", ".join(map(str, row["steps"]))
+            lines.append(
+                f"| {data}, {found['target']} | {name} | "
+                f"{row['learning_rate']:g} | {steps} | {row['median']:g} |"
+            )
+    times = results.get("milliseconds", {})
+    if times:
+        names = next(iter(times.values()))
+        lines += [
+            "",
+            "| step, ms | " + " | ".join(times) + " |",
+            "| --- " * (1 + len(times)) + "|",
+        ]
+        for name in names:
+            cells = [f"{found[name]:.2f}" for found in times.values()]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def write_page() -> None:
+    """Puts the tables between their marks."""
+    tables = {
+        "overheads": ("training_tools.json", overhead_table),
+        "muon comparison": ("optimizers.json", comparison_table),
+    }
+    page = PAGE.read_text("utf-8")
+    for mark, (file, table) in tables.items():
+        path = RESULTS / file
+        if not path.exists():
+            continue
+        start, end = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->"
+        before, rest = page.split(start)
+        _, after = rest.split(end)
+        text = table(json.loads(path.read_text("utf-8")))
+        page = before + start + text + "\n" + end + after
+    PAGE.write_text(page, "utf-8")
+
+
+def main() -> None:
+    """Measures, and writes the page."""
+    path = RESULTS / "training_tools.json"
+    results = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    results[keras.backend.backend()] = measured()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    write_page()
+
+
+if __name__ == "__main__":
+    main()
