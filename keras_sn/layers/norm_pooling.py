@@ -66,7 +66,10 @@ class NormPooling2D(keras.layers.Layer):
         # Squares of half precision would leave its range.
         wide = ops.cast(inputs, self.variable_dtype)
         means = ops.average_pool(
-            wide * wide, self.pool_size, data_format=self.data_format
+            wide * wide,
+            self.pool_size,
+            strides=self.pool_size,
+            data_format=self.data_format,
         )
         squares = means * math.prod(self.pool_size)
         return ops.cast(ops.sqrt(squares + _FLOOR), self.compute_dtype)

@@ -51,7 +51,7 @@ def bake(layer: Layer, twin: Layer, certified: bool) -> None:
     for wrapper in wrappers:
         values.update(_merged_lora(wrapper.layer))
         for linear_map in wrapper_maps(wrapper):
-            value = _normalized(linear_map, wrapper)
+            value = normalized_weight(linear_map, wrapper)
             values[id(linear_map.weights[0].variable)] = value
     copy_weights(layer, twin, _left_out(wrappers), values=values)
     if certified:
@@ -64,7 +64,7 @@ def wrapper_maps(wrapper: SpectralNormalization) -> list[LinearMap]:
     return select_maps(wrapper.layer, wrapper.norm, wrapper.weight_names)
 
 
-def _normalized(
+def normalized_weight(
     linear_map: LinearMap, wrapper: SpectralNormalization
 ) -> np.ndarray:
     """The weight of a map, normalized, in float64."""
