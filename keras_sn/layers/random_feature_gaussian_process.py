@@ -148,8 +148,11 @@ class RandomFeatureGaussianProcess(keras.layers.Layer):
 
     def call(self, inputs, training: bool | None = None):
         features = self.random_features(inputs)
-        kernel = ops.cast(self.kernel, features.dtype)
-        logits = ops.matmul(features, kernel) + self.bias
+        kernel, bias = (
+            ops.cast(variable, features.dtype)
+            for variable in (self.kernel, self.bias)
+        )
+        logits = ops.matmul(features, kernel) + bias
         if training:
             if self.trainable:
                 self._gather(features, logits)
