@@ -33,7 +33,8 @@ FLOORS = {
     "linear_maps": 1,
     "norms": 2,
     "layers": 3,
-    "lipschitz": 3,
+    # It has rules for our layers.
+    "lipschitz": 4,
     "constraints": 3,
     "optimizers": 3,
     "regularizers": 3,

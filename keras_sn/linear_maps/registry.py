@@ -193,6 +193,7 @@ def maps_and_reasons(
             "Call it on data or call `layer.build(input_shape)` first."
         )
     found: dict[int, tuple[LinearMap, str | None]] = {}
+    taken: set[int] = set()
     for sublayer in walk(layer):
         reason = None
         try:
@@ -202,10 +203,11 @@ def maps_and_reasons(
                 raise
             maps, reason = own_maps(sublayer, "kernel", found), str(error)
         for linear_map in maps:
-            variable = linear_map.weights[0].variable
-            if variable is not None:
-                # A layer knows better than its sublayer what a weight is for.
+            variable, *others = [w.variable for w in linear_map.weights]
+            # A layer knows better than its sublayer what a weight is for.
+            if variable is not None and id(variable) not in taken:
                 found.setdefault(id(variable), (linear_map, reason))
+            taken.update(id(other) for other in others)
     return list(found.values())
 
 

@@ -21,8 +21,8 @@ _HARMLESS = {
 }
 # Of the names with two underscores, those that change what a call does.
 _HARMFUL = {"__call__", "__getattr__", "__getattribute__", "__new__"}
-# Keras wraps these for each layer object.
-_WRAPPED_BY_KERAS = {"build", "quantize"}
+# Keras wraps the first two for each layer object, and sets the loss of models.
+_WRAPPED_BY_KERAS = {"build", "quantize", "loss"}
 
 
 def overridden_names(layer: keras.layers.Layer, layer_class: type) -> list[str]:

@@ -5,6 +5,7 @@ from keras_sn.models.folding import fold_model
 from keras_sn.models.norm_report import NormReport
 from keras_sn.models.norm_report import norm_report
 from keras_sn.models.normalizing import normalize_model
+from keras_sn.models.scale_invariance import void_normalizations
 from keras_sn.models.upgrading import upgrade_model
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "norm_report",
     "normalize_model",
     "upgrade_model",
+    "void_normalizations",
 ]

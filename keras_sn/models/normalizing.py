@@ -16,6 +16,7 @@ from keras_sn.models.graph_copy import copy_graph
 from keras_sn.models.graph_copy import copy_weights
 from keras_sn.models.graph_copy import leaves
 from keras_sn.models.layer_config import rebuilt_or_shared
+from keras_sn.models.scale_invariance import warn_of_void_normalizations
 
 Options = dict[str, Any]
 Selector = type[Layer] | str | Callable[[Layer], bool]
@@ -42,7 +43,9 @@ def normalize_model(
     task of keras-hub, is a `keras.Model` of its graph, unless that class is
     made from inputs and outputs too; a warning says what is lost. A layer
     that Keras cannot make anew from its config is shared with the model
-    given, with a warning.
+    given, with a warning. So is told where normalizing has no effect: a layer
+    directly before a BatchNormalization or the like (see
+    `void_normalizations`).
 
     Args:
         model: A built Sequential or Functional model, or a layer, such as a
@@ -104,6 +107,7 @@ def normalize_model(
     if lipschitz is not None:
         new = [twin for layer, twin in copy.leaves if id(layer) in chosen]
         spread_budget(copy.model, new, lipschitz)
+    warn_of_void_normalizations(copy.model)
     return copy.model
 
 

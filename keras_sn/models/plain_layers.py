@@ -1,0 +1,116 @@
+"""Plain Keras layers that compute what layers of keras_sn compute."""
+
+import keras
+import numpy as np
+from keras import ops
+from keras.layers import Layer
+
+from keras_sn.layers.joint_batch_normalization import JointBatchNormalization
+from keras_sn.layers.orthogonal_convolution import OrthogonalConv1D
+from keras_sn.layers.orthogonal_convolution import OrthogonalConv2D
+from keras_sn.layers.orthogonal_convolution import OrthogonalConv3D
+from keras_sn.layers.orthogonal_convolution import OrthogonalConvolution
+from keras_sn.layers.orthogonal_dense import OrthogonalDense
+from keras_sn.linear_maps.arrays import float64
+from keras_sn.linear_maps.circular_window import wrap
+from keras_sn.linear_maps.registry import linear_maps
+from keras_sn.linear_maps.scaled_outputs import BatchNormalizedMap
+from keras_sn.models.baking import normalized_weight
+from keras_sn.models.baking import shrink
+from keras_sn.models.baking import wrapper_maps
+
+_CONVOLUTIONS = {
+    OrthogonalConv1D: keras.layers.Conv1D,
+    OrthogonalConv2D: keras.layers.Conv2D,
+    OrthogonalConv3D: keras.layers.Conv3D,
+}
+
+
+_COMPUTING = {*_CONVOLUTIONS, OrthogonalDense, JointBatchNormalization}
+
+
+def has_plain_twin(layer: Layer) -> bool:
+    """Whether a layer computes its kernel; a subclass may do anything."""
+    return type(layer) in _COMPUTING
+
+
+def plain_twin(layer: Layer) -> Layer:
+    """The plain layer of the same name, its weights yet to be written.
+
+    One that wraps its image around becomes a model: the wrap, of operations
+    of Keras, and the convolution.
+    """
+    if isinstance(layer, JointBatchNormalization):
+        config = {**layer.linear.get_config(), "use_bias": True}
+        config.pop("build_config", None)
+        return type(layer.linear).from_config({**config, "name": layer.name})
+    options = {
+        "name": layer.name,
+        "dtype": layer.dtype_policy,
+        "activation": layer.activation,
+        "use_bias": layer.use_bias,
+    }
+    if isinstance(layer, OrthogonalDense):
+        return keras.layers.Dense(layer.units, **options)
+    assert isinstance(layer, OrthogonalConvolution)
+    circular = layer.padding == "circular"
+    convolution = _CONVOLUTIONS[type(layer)](
+        layer.filters,
+        layer.kernel_size,
+        strides=layer.strides,
+        padding="valid" if circular else layer.padding,
+        data_format=layer.data_format,
+        **options,
+    )
+    if not circular:
+        return convolution
+    shape = layer.get_build_config()["input_shape"]
+    inputs = keras.Input(batch_shape=shape, dtype=layer.compute_dtype)
+    wrapped = wrap(inputs, layer.torus.margins(), layer.first_axis)
+    return keras.Model(inputs, convolution(wrapped), name=layer.name)
+
+
+def bake_plain(layer: Layer, twin: Layer, certified: bool) -> None:
+    """Writes what a layer applies into its twin.
+
+    Args:
+        layer: A layer that has a plain twin.
+        twin: That twin, built.
+        certified: Whether the norm of the kernel must be certified.
+
+    Raises:
+        ValueError: If it cannot be.
+    """
+    if isinstance(layer, JointBatchNormalization):
+        values, norm_bound = _joint_weights(layer), layer.norm_bound
+    else:
+        values, norm_bound = [layer.kernel], layer.norm_bound
+        if layer.use_bias:
+            values.append(layer.bias)
+    for variable, value in zip(twin.weights, values, strict=True):
+        variable.assign(ops.convert_to_numpy(ops.cast(value, variable.dtype)))
+    if certified:
+        (linear_map,) = linear_maps(twin, _norm(layer)).values()
+        shrink(linear_map, linear_map.weights[0].variable, norm_bound)
+
+
+def _norm(layer: Layer) -> str:
+    return getattr(layer, "norm", "operator")
+
+
+def _joint_weights(layer: JointBatchNormalization) -> list[np.ndarray]:
+    """The weights of the linear layer, those of the normalization in them."""
+    (linear_map,) = wrapper_maps(layer)
+    assert isinstance(linear_map, BatchNormalizedMap)
+    weights = [float64(weight.value()) for weight in linear_map.weights]
+    weights[0] = normalized_weight(linear_map, layer)
+    scaled, *rest = linear_map.folded_values(tuple(weights))
+    normalization, linear = layer.normalization, layer.linear
+    bias = -float64(normalization.moving_mean)
+    if linear.use_bias:
+        bias = bias + float64(linear.bias)
+    bias = bias * linear_map.factors(tuple(weights[:2]), scaled)
+    if normalization.center:
+        bias = bias + float64(normalization.beta)
+    # A separable convolution has the weight to scale behind the other.
+    return [*rest, scaled, bias]
