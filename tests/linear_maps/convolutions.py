@@ -20,6 +20,12 @@ _CLASSES = {
     "depthwise": (layers.DepthwiseConv1D, layers.DepthwiseConv2D),
     "separable": (layers.SeparableConv1D, layers.SeparableConv2D),
 }
+# Whether strides and dilation go together: in no other kind, nor in Keras 3.14.
+try:
+    layers.DepthwiseConv1D(1, strides=2, dilation_rate=2)
+    _BOTH_AT_ONCE = ("depthwise", "separable")
+except ValueError:
+    _BOTH_AT_ONCE = ()
 # Entries of one input, so that a dense matrix stays cheap.
 _LARGEST_INPUT = 220
 
@@ -47,8 +53,7 @@ class RandomConvolution:
         dimensions = min(dimensions, len(classes))
         strides = _per_axis(rng, dimensions, [1, 1, 2, 3, 4])
         dilation = _per_axis(rng, dimensions, [1, 1, 2, 3])
-        # The other kinds refuse both at once.
-        if kind not in ("depthwise", "separable") and max(strides) > 1:
+        if kind not in _BOTH_AT_ONCE and max(strides) > 1:
             dilation = (1,) * dimensions
         kernel = _fitting_kernel(rng, dimensions, dilation)
         groups = 1
@@ -132,6 +137,19 @@ class RandomConvolution:
         matrix = matrix.reshape(count, self.channels, -1, self.filters)
         matrix = matrix.transpose(1, 0, 3, 2)
         return matrix.reshape(count * self.channels, -1)
+
+    @property
+    def crops_elsewhere(self):
+        """Whether Keras shifts the output by one against its own definition.
+
+        On PyTorch before Keras 3.15, transposed with an uneven padding.
+        """
+        return (
+            keras.backend.backend() == "torch"
+            and tuple(map(int, keras.__version__.split(".")[:2])) < (3, 15)
+            and "Transpose" in type(self.layer).__name__
+            and self.layer.padding == "same"
+        )
 
     @property
     def filters(self):
