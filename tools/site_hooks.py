@@ -14,6 +14,8 @@ from mkdocs.structure.files import File
 
 ROOT = pathlib.Path(__file__).parents[1]
 _LINK = re.compile(r"\]\((\.\./[^)#\s]+)(#[^)\s]*)?\)")
+# A forge wants a bar in the code of a table escaped, the site shows the escape.
+_PIPE = re.compile(r"`[^`\n]*\\\|[^`\n]*`")
 # Warnings of these loggers make a strict build fail.
 _log = logging.getLogger("mkdocs.hooks.site_hooks")
 
@@ -38,4 +40,8 @@ def on_page_markdown(markdown, page, config, files):
             _log.warning(f"{page.file.src_uri}: there is no file {path}")
         return f"]({config['repo_url'].rstrip('/')}/blob/main/{path}{anchor})"
 
-    return _LINK.sub(replaced, markdown)
+    return _PIPE.sub(_unescaped, _LINK.sub(replaced, markdown))
+
+
+def _unescaped(code):
+    return code.group(0).replace(r"\|", "|")
