@@ -39,7 +39,7 @@ OTHER_PYTHONS = ("3.12", "3.13")
 TESTS = (
     "tests/test_keras_access.py",
     "tests/layers/test_contract.py",
-    "tests/linear_maps",
+    "tests/linear_maps/test_registry.py",
     "tests/lipschitz/test_rules.py",
     "tests/models/test_folding.py",
 )
@@ -183,10 +183,10 @@ _NOTES = """
 ## What an older Keras lacks
 
 - Before 3.15 Keras refuses strides and dilation at once in depthwise and
-  separable convolutions. On PyTorch a transposed convolution with
-  `padding="same"` and an uneven padding is shifted by one pixel against the
-  same layer on TensorFlow and JAX, as a warning of Keras says. Norms and bounds
-  hold for both; `LinearMap.at_size` describes the unshifted one.
+  separable convolutions. On PyTorch it shifts a transposed convolution with
+  an uneven padding by one pixel against the same layer on TensorFlow and JAX,
+  with a warning, or refuses it. Norms and bounds hold for both;
+  `LinearMap.at_size` describes the unshifted one.
 - Before 3.13 there are no adaptive pooling layers, before 3.12 no
   `ReversibleEmbedding`: their rules are there from then on.
 - `torch.compile(fullgraph=True)` takes a wrapped layer as one graph where it

@@ -26,6 +26,11 @@ try:
     _BOTH_AT_ONCE = ("depthwise", "separable")
 except ValueError:
     _BOTH_AT_ONCE = ()
+# On PyTorch Keras before 3.15 shifts a transposed convolution with an uneven
+# padding by one against itself on other backends, and says so, or refuses it.
+_SHIFTS_UNEVEN_PADDING = keras.backend.backend() == "torch" and (
+    tuple(map(int, keras.__version__.split(".")[:2])) < (3, 15)
+)
 # Entries of one input, so that a dense matrix stays cheap.
 _LARGEST_INPUT = 220
 
@@ -68,6 +73,8 @@ class RandomConvolution:
             arguments["groups"] = groups
             if dimensions == 1:
                 paddings.append("causal")
+        if kind == "transposed" and _SHIFTS_UNEVEN_PADDING:
+            paddings = ["valid"]
         self.channels = groups * int(rng.integers(1, 4))
         if kind in ("depthwise", "separable"):
             arguments["depth_multiplier"] = int(rng.integers(1, 4))
@@ -137,19 +144,6 @@ class RandomConvolution:
         matrix = matrix.reshape(count, self.channels, -1, self.filters)
         matrix = matrix.transpose(1, 0, 3, 2)
         return matrix.reshape(count * self.channels, -1)
-
-    @property
-    def crops_elsewhere(self):
-        """Whether Keras shifts the output by one against its own definition.
-
-        On PyTorch before Keras 3.15, transposed with an uneven padding.
-        """
-        return (
-            keras.backend.backend() == "torch"
-            and tuple(map(int, keras.__version__.split(".")[:2])) < (3, 15)
-            and "Transpose" in type(self.layer).__name__
-            and self.layer.padding == "same"
-        )
 
     @property
     def filters(self):
