@@ -7,7 +7,9 @@ the backend.
 """
 
 import contextlib
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -22,8 +24,8 @@ _SMALLEST_TO_CUT = 2**16
 _TINY = {dtype: float(np.finfo(dtype).tiny) for dtype in ("float32", "float64")}
 
 
-def adjoint_product(vector: Array, matrix: Array) -> Array:
-    """`vector @ matrix^T` for a single vector.
+def adjoint_product(vectors: Array, matrix: Array) -> Array:
+    """`vectors @ matrix^T`, for a single vector above all.
 
     On some machines PyTorch multiplies a matrix by a vector on one core, but a
     stack of matrices on all: there a large matrix is cut into pieces. The
@@ -31,20 +33,22 @@ def adjoint_product(vector: Array, matrix: Array) -> Array:
     TensorFlow would take two or three times as long for the pieces.
 
     Args:
-        vector: `(1, columns)`.
+        vectors: `(1, columns)`, or several rows.
         matrix: `(rows, columns)`.
 
     Returns:
-        `(1, rows)`.
+        `(1, rows)`, or as many.
     """
     rows, columns = matrix.shape
     if isinstance(matrix, np.ndarray):
-        return (matrix @ vector.T).T
+        return (matrix @ vectors.T).T
+    if vectors.shape[0] > 1:
+        return vectors @ transposed(matrix)
     if keras.backend.backend() != "torch" or rows * columns < _SMALLEST_TO_CUT:
-        return reshaped(matrix @ transposed(vector), (1, rows))
+        return reshaped(matrix @ transposed(vectors), (1, rows))
     pieces = math.gcd(rows, _MOST_PIECES)
     matrices = reshaped(matrix, (pieces, rows // pieces, columns))
-    return reshaped(vector @ matrices.transpose(1, 2), (1, rows))
+    return reshaped(vectors @ matrices.transpose(1, 2), (1, rows))
 
 
 def with_gradient_in_order(kernel: Array) -> Array:
@@ -108,6 +112,63 @@ def batch_may_be_sharded() -> bool:
     import jax
 
     return jax.device_count() > 1
+
+
+def same_for_all(tensor: Array) -> Array:
+    """What all samples of a `vmap` agree on, once instead of for each.
+
+    Args:
+        tensor: A constant that does not depend on the sample.
+    """
+    backend = keras.backend.backend()
+    if backend == "jax":
+        return _first_of_jax_batch()(tensor)
+    if backend == "torch":
+        import torch
+
+        if not torch.compiler.is_compiling():
+            return _first_of_torch_batch().apply(tensor)
+    return tensor
+
+
+@functools.cache
+def _first_of_jax_batch() -> Callable[[Array], Array]:
+    from jax.custom_batching import custom_vmap
+
+    @custom_vmap
+    def first(tensor):
+        return tensor
+
+    @first.def_vmap
+    def rule(axis_size, batched, tensor):
+        del axis_size
+        return (tensor[0] if batched[0] else tensor), False
+
+    return first
+
+
+@functools.cache
+def _first_of_torch_batch() -> Any:
+    import torch
+
+    class First(torch.autograd.Function):
+        """Identity of a constant; of a batch, its first."""
+
+        @staticmethod
+        def forward(tensor):
+            return tensor.view_as(tensor)
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            pass
+
+        @staticmethod
+        def vmap(info, in_dims, tensor):
+            if in_dims[0] is not None:
+                tensor = tensor.select(in_dims[0], 0)
+            return First.apply(tensor), None
+
+    return First
 
 
 def known(condition: Array) -> bool | None:

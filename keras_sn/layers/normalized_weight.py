@@ -1,5 +1,7 @@
 """NormalizedWeight: one weight of a wrapped layer, and the state it needs."""
 
+from collections.abc import Callable
+
 import keras
 from keras import ops
 
@@ -7,16 +9,15 @@ from keras_sn.fast_ops import Array
 from keras_sn.fast_ops import full_precision
 from keras_sn.fast_ops import has_gradient
 from keras_sn.fast_ops import held
+from keras_sn.fast_ops import same_for_all
 from keras_sn.fast_ops import where
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.weights import VariableWeight
 from keras_sn.norms.host_norm import SMALLEST_NORM
-from keras_sn.norms.momentum import RATE
 from keras_sn.norms.power_iteration import largest
 from keras_sn.norms.power_iteration import norms_and_directions
-from keras_sn.norms.power_iteration import unit
+from keras_sn.norms.trackers import tracker_of
 from keras_sn.norms.tracking import State
-from keras_sn.norms.tracking import Tracker
 
 # By how much the norm along a converged u may fall short.
 _CONVERGED = 1e-3
@@ -34,25 +35,21 @@ class NormalizedWeight:
         variable: The variable that is normalized.
         u: The variable `vector_u`, unit probes on the output side. (The
             stock layer has it too.)
-        hidden: The other variables, see `keras_sn.norms.tracking.State`.
+        hidden: The other variables, see `keras_sn.norms.tracking`.
     """
 
     def __init__(
         self, linear_map: LinearMap, owner: keras.layers.Layer, suffix: str
     ) -> None:
         self.linear_map = linear_map
-        self.tracker = Tracker(linear_map)
+        self.tracker = tracker_of(linear_map)
         weight = linear_map.weights[0]
         assert isinstance(weight, VariableWeight)  # `select_maps` sees to it
         self.variable = weight.variable
         wide = self.variable.dtype == "float64"
         self.dtype = "float64" if wide else "float32"
         self._start: State | None = None
-        shapes = {
-            "vector_u": linear_map.probe_shape,
-            "vector_v": linear_map.input_probe_shape,
-            "previous_u": linear_map.probe_shape,
-        }
+        shapes = self.tracker.shapes
         last = len(shapes) - 1
         variables = [
             owner.add_weight(
@@ -87,8 +84,7 @@ class NormalizedWeight:
         return self.linear_map.path
 
     def _state(self) -> State:
-        v, previous = [variable.value for variable in self.hidden]
-        return State(self.u.value, v, previous)
+        return [variable.value for variable in (self.u, *self.hidden)]
 
     def _assign(self, state: State) -> None:
         for variable, value in zip((self.u, *self.hidden), state, strict=True):
@@ -124,18 +120,27 @@ class NormalizedWeight:
                 self._assign(state)
         return normalization_factor(sigma, norm_bound, mode)
 
-    def followed_v(self, power_iterations: int) -> Array:
-        """Follows the weight, and returns the `v` whose image has the norm.
+    def lead(
+        self, power_iterations: int
+    ) -> tuple[Array, Callable[[Array, Array], None]]:
+        """Follows the weight, for a layer that multiplies with it anyway.
 
-        For a layer that applies its weight to `v` itself, with the gradient.
+        Returns:
+            `(v, settle)`: the vector whose image has the norm, and a function
+            of the norm of that image and its direction that updates the
+            state. Samples that are mapped (`vmap`) share them.
         """
         values = tuple([held(value) for value in self._values()])
         with full_precision(values[0]):
-            _, state = self.tracker.follow(
+            v, settle = self.tracker.lead(
                 self._state(), values, power_iterations
             )
-        self._assign(state)
-        return state.v
+
+        def update(norm: Array, direction: Array) -> None:
+            shared = [same_for_all(held(each)) for each in (norm, direction)]
+            self._assign(settle(*shared))
+
+        return v, update
 
     def _values(self) -> tuple:
         return tuple(
@@ -158,12 +163,9 @@ class NormalizedWeight:
         """
         before = self._norm_along_u()
         self.u.assign(u)
-        self.hidden[1].assign(self.u.value / RATE)
-        after = self._norm_along_u()
         values = tuple([held(value) for value in self._values()])
-        pulled = self.linear_map.block_rmatvec(self.u.value, values)
-        self.hidden[0].assign(unit(pulled))
-        return after >= (1 - _CONVERGED) * before
+        self._assign(self.tracker.belongs(self._state(), self.u.value, values))
+        return self._norm_along_u() >= (1 - _CONVERGED) * before
 
     def _norm_along_u(self) -> float:
         values = tuple([held(value) for value in self._values()])

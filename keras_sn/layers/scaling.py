@@ -173,8 +173,7 @@ class RiddenProduct(ScaledProduct):
 
     The product with the batch then gives `v @ kernel`, and its gradient as
     well. By itself that gradient, a matrix of rank one and as large as the
-    kernel, costs a CPU a sixth of a layer. The state of the wrapper is not
-    computed from that row, so it stays the same for all samples of a `vmap`.
+    kernel, costs a CPU a sixth of a layer.
     """
 
     def rides(self, args: tuple, kwargs: dict) -> bool:
@@ -185,13 +184,17 @@ class RiddenProduct(ScaledProduct):
         """
         return self.takes(args, kwargs) and not batch_may_be_sharded()
 
-    def ride(self, inputs: Array, v: Array, factor_of: Callable) -> Array:
+    def ride(
+        self, inputs: Array, v: Array, settle: Callable, factor_of: Callable
+    ) -> Array:
         """Calls the layer.
 
         Args:
             inputs: Its input.
             v: Unit vector `(1, inputs)`.
-            factor_of: Function from the norm of `v @ kernel` to the factor.
+            settle: Function that takes the norm of `v @ kernel` and its
+                direction.
+            factor_of: Function from that norm to the factor.
         """
         kernel = self.layer.kernel
         inputs = ops.cast(inputs, kernel.dtype)
@@ -200,7 +203,8 @@ class RiddenProduct(ScaledProduct):
             rows = ops.reshape(inputs, (-1, kernel.shape[0]))
         images = ops.matmul(ops.concatenate([v, rows], axis=0), kernel)
         image, outputs = first_and_rest(images)
-        norm, _ = norms_and_directions(image)
+        norm, direction = norms_and_directions(image)
+        settle(norm, direction)
         outputs = outputs * factor_of(reshaped(norm, ()))
         if len(inputs.shape) != 2:
             shape = (*ops.shape(inputs)[:-1], kernel.shape[1])

@@ -51,9 +51,21 @@ def momentum_step(
     v = unit(linear_map.block_rmatvec(u, constants))
     # The product that gives u is also the one to differentiate.
     norms, ahead = norms_and_directions(linear_map.block_matvec(v, values))
+    new, previous = with_momentum(ahead, u, previous)
+    return norms, new, v, previous
+
+
+def with_momentum(ahead: Array, u: Array, previous: Array) -> tuple:
+    """The next `u`, and the one before it in its scale.
+
+    Args:
+        ahead: Unit probes, where a step without momentum leads.
+        u: Where it began.
+        previous: The probes one step earlier, in the scale of `u`.
+    """
     ahead = ahead - MOMENTUM * previous
     scale = block_dot(ahead, ahead) ** -0.5
-    return norms, ahead * scale, v, u * scale
+    return ahead * scale, u * scale
 
 
 def converged(linear_map: LinearMap, u: Array, values: tuple) -> Array:

@@ -24,7 +24,7 @@ from keras_sn.norms.power_iteration import power_iteration
 from keras_sn.norms.proofs import power_of_two
 from keras_sn.norms.proofs import scaled_down
 from keras_sn.norms.refinement import refined_bounds
-from keras_sn.norms.tracking import Tracker
+from keras_sn.norms.vector_tracking import VectorTracker
 from keras_sn.progress import shown
 
 _METHODS = ("auto", "exact", "refine", "power_iteration")
@@ -184,7 +184,7 @@ def _estimate(linear_map: LinearMap, values: tuple) -> NormBounds:
         scaled = tuple(
             ops.convert_to_tensor(array.astype("float32")) for array in arrays
         )
-    u = Tracker(linear_map).start(scaled).u.astype("float32")
+    u = VectorTracker(linear_map).start(scaled)[0].astype("float32")
     sigma, _ = power_iteration(linear_map, ops.convert_to_tensor(u), 10, scaled)
     found = float(ops.convert_to_numpy(ops.stop_gradient(sigma)))
     if not math.isfinite(found):

@@ -2,7 +2,7 @@
 
 from keras.src.testing import TestCase
 
-_HIDDEN = ("vector_v", "previous_u", "age")
+_HIDDEN = ("vector_v", "previous_u", "basis", "images", "age")
 
 
 class HiddenStateMixin:

@@ -122,6 +122,29 @@ def test_vmap_over_examples(training, model, batch):
     np.testing.assert_allclose(to_numpy(outputs), expected(model), atol=1e-4)
 
 
+def test_vmap_updates_the_state_of_a_large_layer_once():
+    """Whose state is computed from a row of the batch."""
+    batch = np.random.default_rng(0).standard_normal((4, 520))
+    batch = torch.from_numpy(batch.astype("float32"))
+    wrappers = [
+        SpectralNormalization(layers.Dense(520, kernel_initializer=start))
+        for start in [keras.initializers.GlorotNormal(seed=0)] * 2
+    ]
+    for wrapper in wrappers:
+        wrapper.build((None, 520))
+    outputs = torch.func.vmap(lambda row: wrappers[0](row[None], training=True))
+    together = wrappers[1](batch, training=True)
+    np.testing.assert_allclose(
+        to_numpy(outputs(batch)[:, 0]), to_numpy(together), atol=1e-4
+    )
+    for found, expected_value in zip(
+        *[w.variables for w in wrappers], strict=True
+    ):
+        np.testing.assert_allclose(
+            to_numpy(found), to_numpy(expected_value), atol=1e-5
+        )
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_gradients_per_sample(training, model, batch):
     trained = [v.value.detach() for v in model.trainable_variables]
