@@ -102,8 +102,9 @@ def draw_report():
         console = Console(
             record=True, width=76, file=nowhere, force_terminal=True
         )
-        console.print(">>> print(lipschitz_bound(model))", highlight=False)
-        console.print(lipschitz_bound(model))
+        call = 'lipschitz_bound(model, "product")'
+        console.print(f">>> console.print({call})", highlight=False)
+        console.print(lipschitz_bound(model, "product"))
     picture = console.export_svg(title="keras_sn")
     # A picture in a page fetches nothing.
     picture = re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL)
