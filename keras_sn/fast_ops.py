@@ -2,14 +2,10 @@
 
 The checks of `keras.ops` cost an eager backend ten times as much as a reshape,
 so a tensor's own method or operator comes first; NumPy arrays stay arrays, so
-that one formula serves a training step and the host. This file alone asks for
-the backend.
+that one formula serves a training step and the host.
 """
 
-import contextlib
-import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -101,97 +97,36 @@ def first_and_rest(rows: Array) -> tuple[Array, Array]:
     return ops.split(rows, [1])
 
 
-def batch_may_be_sharded() -> bool:
-    """Whether one call may see a batch that is spread over devices.
+def eighth_power(matrix: Array) -> Array:
+    """The eighth power of a square matrix; in PyTorch, in one call."""
+    if keras.backend.backend() == "torch" and not isinstance(
+        matrix, np.ndarray
+    ):
+        return matrix.matrix_power(8)
+    for _ in range(3):
+        matrix = matrix @ matrix
+    return matrix
 
-    On JAX, wherever there are several. Elsewhere a replica calls the model on
-    a batch of its own.
+
+def orthonormal(rows: Array) -> Array:
+    """Orthonormal rows; the first of them span what the first given ones do.
+
+    Gram-Schmidt for all rows at once, in rounds each of which squares what the
+    one before it left. PyTorch, for which many small steps take long, has the
+    same from a QR decomposition, which others would compile for long.
     """
-    if keras.backend.backend() != "jax":
-        return False
-    import jax
-
-    return jax.device_count() > 1
-
-
-def same_for_all(tensor: Array) -> Array:
-    """What all samples of a `vmap` agree on, once instead of for each.
-
-    Args:
-        tensor: A constant that does not depend on the sample.
-    """
-    backend = keras.backend.backend()
-    if backend == "jax":
-        return _first_of_jax_batch()(tensor)
-    if backend == "torch":
+    if keras.backend.backend() == "torch" and not isinstance(rows, np.ndarray):
         import torch
 
-        if not torch.compiler.is_compiling():
-            return _first_of_torch_batch().apply(tensor)
-    return tensor
-
-
-@functools.cache
-def _first_of_jax_batch() -> Callable[[Array], Array]:
-    from jax.custom_batching import custom_vmap
-
-    @custom_vmap
-    def first(tensor):
-        return tensor
-
-    @first.def_vmap
-    def rule(axis_size, batched, tensor):
-        del axis_size
-        return (tensor[0] if batched[0] else tensor), False
-
-    return first
-
-
-@functools.cache
-def _first_of_torch_batch() -> Any:
-    import torch
-
-    class First(torch.autograd.Function):
-        """Identity of a constant; of a batch, its first."""
-
-        @staticmethod
-        def forward(tensor):
-            return tensor.view_as(tensor)
-
-        @staticmethod
-        def setup_context(ctx, inputs, output):
-            pass
-
-        @staticmethod
-        def vmap(info, in_dims, tensor):
-            if in_dims[0] is not None:
-                tensor = tensor.select(in_dims[0], 0)
-            return First.apply(tensor), None
-
-    return First
-
-
-def known(condition: Array) -> bool | None:
-    """The value of a boolean scalar; `None` while it is being traced."""
-    if keras.backend.backend() == "torch":
-        import torch
-
-        if torch.compiler.is_compiling():
-            return None
-    try:
-        return bool(condition)
-    except (TypeError, RuntimeError, NotImplementedError):
-        # JAX and TensorFlow raise the first of a traced value, PyTorch the
-        # others of one that is mapped or has no data.
-        return None
-
-
-def traces_branches() -> bool:
-    """Whether a graph can hold a branch that depends on data.
-
-    Those of PyTorch cannot: `torch.export` and `fullgraph=True` refuse it.
-    """
-    return keras.backend.backend() != "torch"
+        columns, upper = torch.linalg.qr(rows.t())
+        return (columns * upper.diagonal().sign()).t()
+    below = np.tril(np.ones((rows.shape[0],) * 2), -1).astype(
+        keras.backend.standardize_dtype(rows.dtype)
+    )
+    for _ in range(3):
+        rows = rows * sum_over(rows * rows, -1) ** -0.5
+        rows = rows - ((rows @ transposed(rows)) * below) @ rows
+    return rows * sum_over(rows * rows, -1) ** -0.5
 
 
 def tiny(tensor: Array) -> float:
@@ -263,16 +198,3 @@ def where(condition: Array, tensor: Array, other: Array) -> Array:
     if hasattr(tensor, "where"):
         return tensor.where(condition, other)
     return ops.where(condition, tensor, other)
-
-
-def full_precision(tensor: Array) -> contextlib.AbstractContextManager:
-    """Context in which products have the precision of their factors.
-
-    `torch.autocast` would round the factors, whatever their dtype.
-    """
-    if keras.backend.backend() == "torch":
-        import torch
-
-        if torch.is_autocast_enabled(tensor.device.type):
-            return torch.autocast(tensor.device.type, enabled=False)
-    return contextlib.nullcontext()

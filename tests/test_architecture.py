@@ -25,6 +25,7 @@ FLOORS = {
     "version": 0,
     "keras_access": 0,
     "fast_ops": 0,
+    "circumstances": 0,
     "progress": 0,
     "tables": 0,
     "backend_choice": 0,
@@ -47,6 +48,7 @@ FLOORS = {
 # one, and what differentiates with the backend's own means.
 KNOW_THE_BACKEND = (
     "keras_sn/fast_ops.py",
+    "keras_sn/circumstances.py",
     "keras_sn/models/export/",
     "keras_sn/lipschitz/lower/pullback.py",
 )

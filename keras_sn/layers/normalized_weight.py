@@ -5,11 +5,11 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
+from keras_sn.circumstances import full_precision
+from keras_sn.circumstances import same_for_all
 from keras_sn.fast_ops import Array
-from keras_sn.fast_ops import full_precision
 from keras_sn.fast_ops import has_gradient
 from keras_sn.fast_ops import held
-from keras_sn.fast_ops import same_for_all
 from keras_sn.fast_ops import where
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.weights import VariableWeight
@@ -137,8 +137,8 @@ class NormalizedWeight:
             )
 
         def update(norm: Array, direction: Array) -> None:
-            shared = [same_for_all(held(each)) for each in (norm, direction)]
-            self._assign(settle(*shared))
+            norm, direction = same_for_all(norm), same_for_all(direction)
+            self._assign(settle(norm, direction))
 
         return v, update
 

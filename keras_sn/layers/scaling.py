@@ -14,9 +14,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_sn.circumstances import batch_may_be_sharded
 from keras_sn.fast_ops import Array
-from keras_sn.fast_ops import batch_may_be_sharded
 from keras_sn.fast_ops import first_and_rest
+from keras_sn.fast_ops import held
 from keras_sn.fast_ops import reshaped
 from keras_sn.fast_ops import with_gradient_in_order
 from keras_sn.layers.weight_override import call_with_weights
@@ -204,7 +205,7 @@ class RiddenProduct(ScaledProduct):
         images = ops.matmul(ops.concatenate([v, rows], axis=0), kernel)
         image, outputs = first_and_rest(images)
         norm, direction = norms_and_directions(image)
-        settle(norm, direction)
+        settle(held(norm), direction)
         outputs = outputs * factor_of(reshaped(norm, ()))
         if len(inputs.shape) != 2:
             shape = (*ops.shape(inputs)[:-1], kernel.shape[1])

@@ -4,8 +4,10 @@ import numpy as np
 
 from keras_sn.fast_ops import Array
 from keras_sn.fast_ops import Constant
+from keras_sn.fast_ops import eighth_power
 from keras_sn.fast_ops import held
 from keras_sn.fast_ops import max_over
+from keras_sn.fast_ops import orthonormal
 from keras_sn.fast_ops import reshaped
 from keras_sn.fast_ops import sum_over
 from keras_sn.fast_ops import tiny
@@ -16,7 +18,6 @@ from keras_sn.linear_maps.base import size
 from keras_sn.linear_maps.matrix import MatrixMap
 from keras_sn.norms.momentum import generic
 from keras_sn.norms.power_iteration import norms_and_directions
-from keras_sn.norms.power_iteration import unit
 from keras_sn.norms.tracking import GENERIC
 from keras_sn.norms.tracking import SETTLED
 from keras_sn.norms.tracking import SMALL
@@ -28,11 +29,6 @@ from keras_sn.norms.tracking import Tracker
 # lie within 3 percent. With half as many vectors, two of three norms served
 # after a step of Adam were off by more than 1e-3 (three layers, digits).
 _VECTORS = 16
-# Rounds of orthogonalisation; each squares what the one before it left.
-_ROUNDS = 3
-# Squarings of the Gram matrix, in groups between which it is scaled: the
-# relative error of the norm is at most 1 / (4 e 256).
-_SQUARINGS = (3, 3, 2)
 # Squared angle by which what the matrix makes of the dominant vector may turn
 # from the last training step on.
 _TURN = 5e-4
@@ -70,8 +66,7 @@ class SubspaceTracker(Tracker):
             "basis": (count, rows),
             "images": (count, columns),
         }
-        self._generic_rows = Constant(generic((count, rows)))
-        self._below = Constant(np.tril(np.ones((count, count)), -1))
+        self._generic_rows = Constant(GENERIC * generic((count, rows)))
 
     @staticmethod
     def suits(linear_map: LinearMap) -> bool:
@@ -88,9 +83,9 @@ class SubspaceTracker(Tracker):
             images = generic(self.shapes["images"])
             u = generic(self.shapes["vector_u"])
             v = generic(self.shapes["vector_v"])
-            return u, v, self._orthonormal(generic_rows), images
+            return u, v, orthonormal(generic_rows), images
         (matrix,) = self.linear_map.blocks(values=arrays)
-        basis = generic_rows
+        basis = orthonormal(generic_rows)
         if np.isfinite(matrix).all():
             vectors = np.linalg.svd(matrix, full_matrices=False)[0]
             basis = vectors.T[: len(generic_rows)]
@@ -107,10 +102,9 @@ class SubspaceTracker(Tracker):
         constants = tuple([held(value) for value in values])
         basis = state[2]
         for _ in range(power_iterations):
-            images = unit(self.linear_map.block_matvec(basis, constants))
-            pulled = unit(self.linear_map.block_rmatvec(images, constants))
-            pulled = pulled + GENERIC * self._generic_rows.tensor(pulled)
-            basis = self._orthonormal(pulled)
+            images = scaled(self.linear_map.block_matvec(basis, constants))
+            pulled = scaled(self.linear_map.block_rmatvec(images, constants))
+            basis = orthonormal(pulled + self._generic_rows.tensor(pulled))
         _, norm, *new = self._within(basis, values)
         kept = [
             where(held(norm) > 0, fresh, old)
@@ -144,8 +138,7 @@ class SubspaceTracker(Tracker):
             constant; and the four tensors of a state.
         """
         images = self.linear_map.block_matvec(basis, values)
-        directions = held(images) + tiny(images)
-        directions = directions / max_over(abs(directions), None)
+        directions = scaled(held(images))
         gram = directions @ transposed(directions)
         gram = gram / max_over(gram, None)
         weights = self._dominant(gram)
@@ -155,11 +148,17 @@ class SubspaceTracker(Tracker):
         return weights, norm * scale, u, v * scale, basis, directions
 
     def _dominant(self, gram: Array) -> Array:
-        """Its dominant eigenvector, a unit row, by squaring."""
-        for squarings in _SQUARINGS:
-            for _ in range(squarings):
-                gram = gram @ gram
+        """Its dominant eigenvector, a unit row, by squaring.
+
+        The relative error of the norm is at most 1 / (4 e 256).
+        """
+        # The 256th power; scaled in between, or it would leave float32.
+        for _ in range(2):
+            gram = eighth_power(gram)
             gram = gram / max_over(gram, None)
+        gram = gram @ gram
+        gram = gram @ gram
+        gram = gram / max_over(gram, None)
         # By now of rank one, so each row is the eigenvector; the longest is
         # not lost in what is left of the others.
         sizes = sum_over(gram * gram, -1)
@@ -167,15 +166,8 @@ class SubspaceTracker(Tracker):
         row = transposed(longest) @ gram
         return row * sum_over(row * row, None) ** -0.5
 
-    def _orthonormal(self, rows: Array) -> Array:
-        """Gram-Schmidt in rounds, all rows at once.
 
-        The first rows are the largest singular vectors, in time: of those
-        behind them only what is new counts.
-        """
-        below = self._below.tensor(rows)
-        for _ in range(_ROUNDS):
-            shared = (rows @ transposed(rows)) * below
-            rows = rows - shared @ rows
-            rows = rows * sum_over(rows * rows, -1) ** -0.5
-        return rows
+def scaled(rows: Array) -> Array:
+    """Rows with a largest entry of one, so that squares stay in range."""
+    rows = rows + tiny(rows)
+    return rows / max_over(abs(rows), None)

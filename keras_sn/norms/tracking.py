@@ -13,11 +13,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_sn.circumstances import known
+from keras_sn.circumstances import traces_branches
 from keras_sn.fast_ops import Array
 from keras_sn.fast_ops import Constant
 from keras_sn.fast_ops import held
-from keras_sn.fast_ops import known
-from keras_sn.fast_ops import traces_branches
 from keras_sn.fast_ops import where
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.norms.momentum import converged
@@ -174,7 +174,8 @@ class Tracker(abc.ABC):
 
 def older(age: Array) -> Array:
     """The age after a training step."""
-    return where(age < SETTLED, age, where(age < FRESH, age - 1, 0 * age)) + 1
+    age = age % FRESH
+    return where(age < SETTLED, age + 1, age)
 
 
 def _on_host(values: tuple) -> tuple[np.ndarray, ...] | None:

@@ -119,12 +119,12 @@ def test_more_power_iterations_follow_faster():
     errors = []
     for power_iterations in (1, 10):
         wrapper = SpectralNormalization(
-            layers.Dense(5), power_iterations=power_iterations
+            layers.Dense(50), power_iterations=power_iterations
         )
-        wrapper.build((None, 6))
-        kernel = kernel_of_norm(1.0, seed=7)
+        wrapper.build((None, 60))
+        kernel = kernel_of_norm(1.0, (60, 50), seed=7)
         wrapper.layer.kernel.assign(kernel)
-        wrapper(np.zeros((1, 6), "float32"), training=True)
+        wrapper(np.zeros((1, 60), "float32"), training=True)
         left = np.linalg.svd(kernel)[2][0]
         errors.append(1 - abs(left @ to_numpy(wrapper.vector_u)[0]))
     assert errors[1] < errors[0] / 2
