@@ -60,7 +60,9 @@ def public_names(module):
     return getattr(module, "__all__", None) or [
         name
         for name, value in vars(module).items()
-        if isinstance(value, type) and value.__module__ == module.__name__
+        if isinstance(value, type)
+        and value.__module__ == module.__name__
+        and not name.startswith("_")
     ]
 
 
