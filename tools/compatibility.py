@@ -196,18 +196,20 @@ _NOTES = """
 
 A row that is missing was not run; each minor version of Keras from 3.10 on was,
 on PyTorch at least. Rows differ by a few tests that were added in between, and
-in some all of tests/linear_maps was run. PyTorch is tested in the one version that is published for the CPU alone where
-this was run; the wheels of the others take gigabytes. The lower bounds of the
-extras are those of Keras itself, and of the tests.
+in some all of tests/linear_maps was run. PyTorch is tested in the one version
+that is published for the CPU alone where this was run; the wheels of the others
+take gigabytes. The lower bounds of the extras are those of Keras itself, and of
+the tests.
 
 ## Downstream
 
 [bayesflow](https://pypi.org/project/bayesflow/) 2.0.10 (Keras 3.15.1, PyTorch),
 with this wrapper in place of the stock one and spectral normalization switched
 on in every MLP: flow matching and a coupling flow train and sample. Its
-[issue 276](https://github.com/bayesflow-org/bayesflow/issues/276), an MLP called
-with two axes and then with three, raises with the stock layer of Keras 3.10 and
-works with this one on the same Keras; newer versions of Keras accept it too.
+[issue 276](https://github.com/bayesflow-org/bayesflow/issues/276), an MLP that
+is called with two axes and then with three, raises with the stock layer of
+Keras 3.10 and works with this one on the same Keras; newer versions of the
+stock layer take it too.
 Version 2.0.11 of bayesflow dropped the option.
 """
 
