@@ -17,12 +17,13 @@ test: export JAX_COMPILATION_CACHE_DIR ?= $(abspath $(VENV))/jax-cache
 test: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 test: export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 
-.PHONY: demo test test-thorough test-zoo lint benchmark benchmark-quick benchmark-page clean
+.PHONY: demo test test-thorough test-zoo lint docs compatibility benchmark benchmark-quick benchmark-page clean
 
+# TensorFlow announces oneDNN before it reads its log level; without, in silence.
 demo: $(VENV)/demo.installed
-	env -u OMP_NUM_THREADS KERAS_BACKEND=tensorflow $(BIN)/python examples/quickstart.py
+	env -u OMP_NUM_THREADS TF_ENABLE_ONEDNN_OPTS=0 KERAS_BACKEND=tensorflow $(BIN)/python examples/quickstart.py
 
-test: $(VENV)/test.installed lint
+test: $(VENV)/test.installed lint docs
 	@set -e; for backend in $(BACKENDS); do \
 		echo "== $$backend"; \
 		KERAS_BACKEND=$$backend $(BIN)/python -m pytest -n 2 --dist loadgroup; \
@@ -43,6 +44,14 @@ lint: $(VENV)/test.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site, into out/site. A dead link or an unknown name is an error.
+docs: $(VENV)/test.installed
+	env PATH="$(abspath $(BIN)):$$PATH" NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+# Other versions of Keras, the backends and Python: docs/compatibility.md. Hours.
+compatibility: $(VENV)/test.installed
+	$(BIN)/python tools/compatibility.py
 
 # BENCHMARK: arguments of `python -m benchmarks`, such as --quick or --workload.
 BENCHMARK ?=

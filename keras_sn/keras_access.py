@@ -1,7 +1,7 @@
-"""Private names of Keras, and the walks over layers and graphs built on them.
+"""What differs between versions of Keras, or has no public name there.
 
-Keras has no public way to do these. Everything private is in this file, and
-tests/test_keras_access.py fails when Keras changes one of them.
+The walks over layers and graphs are built on private names: all of them are in
+this file, and tests/test_keras_access.py fails when Keras changes one.
 """
 
 import contextlib
@@ -10,6 +10,12 @@ from typing import Any
 
 import keras
 from keras.src import backend
+
+
+def known_layers(*names: str) -> list[type[keras.layers.Layer]]:
+    """The layers of these names, without those that an older Keras lacks."""
+    found = (getattr(keras.layers, name, None) for name in names)
+    return [cls for cls in found if cls is not None]
 
 
 def sublayers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
@@ -134,7 +140,8 @@ def nodes(model: keras.Model) -> list[tuple[Any, keras.Operation]]:
 def functional_call() -> Any:
     """The `call` of a Functional model, which runs the model's graph."""
     tensor = keras.Input((1,))
-    return type(keras.Model(tensor, tensor)).call
+    # Keras 3.10 makes no model whose output is its input.
+    return type(keras.Model(tensor, keras.layers.Identity()(tensor))).call
 
 
 def is_graph(layer: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_sn.keras_access import known_layers
 from keras_sn.linear_maps.base import size
 from keras_sn.linear_maps.matrix import MatrixMap
 from keras_sn.linear_maps.registry import register_linear_map
@@ -22,13 +23,16 @@ def embedding(layer, norm):
     return [MatrixMap(AppliedWeight(layer, "embeddings"))]
 
 
-@register_linear_map(keras.layers.ReversibleEmbedding)
 def reversible_embedding(layer, norm):
     """The table, and the one of the reverse projection where it is another."""
     tables = embedding(layer, norm)
     if not layer.tie_weights:
         tables.append(MatrixMap(AppliedWeight(layer, "reverse_embeddings")))
     return tables
+
+
+for _kind in known_layers("ReversibleEmbedding"):
+    register_linear_map(_kind)(reversible_embedding)
 
 
 @register_linear_map(keras.layers.EinsumDense)

@@ -156,7 +156,9 @@ def _adjoint_kernel(kernel, groups):
     """Taps reversed, inputs and outputs of each group exchanged."""
     *taps, inputs, outputs = kernel.shape
     axes = list(range(len(taps)))
-    kernel = ops.flip(kernel, axes)
+    for axis in axes:
+        # Before Keras 3.14 TensorFlow flips one axis at a time.
+        kernel = ops.flip(kernel, axis)
     kernel = ops.reshape(kernel, (*taps, inputs, groups, outputs // groups))
     last = len(taps)
     kernel = ops.transpose(kernel, (*axes, last + 2, last + 1, last))

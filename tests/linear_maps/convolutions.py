@@ -20,6 +20,17 @@ _CLASSES = {
     "depthwise": (layers.DepthwiseConv1D, layers.DepthwiseConv2D),
     "separable": (layers.SeparableConv1D, layers.SeparableConv2D),
 }
+# Whether strides and dilation go together: in no other kind, nor in Keras 3.14.
+try:
+    layers.DepthwiseConv1D(1, strides=2, dilation_rate=2)
+    _BOTH_AT_ONCE = ("depthwise", "separable")
+except ValueError:
+    _BOTH_AT_ONCE = ()
+# On PyTorch Keras before 3.15 shifts a transposed convolution with an uneven
+# padding by one against itself on other backends, and says so, or refuses it.
+_SHIFTS_UNEVEN_PADDING = keras.backend.backend() == "torch" and (
+    tuple(map(int, keras.__version__.split(".")[:2])) < (3, 15)
+)
 # Entries of one input, so that a dense matrix stays cheap.
 _LARGEST_INPUT = 220
 
@@ -47,8 +58,7 @@ class RandomConvolution:
         dimensions = min(dimensions, len(classes))
         strides = _per_axis(rng, dimensions, [1, 1, 2, 3, 4])
         dilation = _per_axis(rng, dimensions, [1, 1, 2, 3])
-        # The other kinds refuse both at once.
-        if kind not in ("depthwise", "separable") and max(strides) > 1:
+        if kind not in _BOTH_AT_ONCE and max(strides) > 1:
             dilation = (1,) * dimensions
         kernel = _fitting_kernel(rng, dimensions, dilation)
         groups = 1
@@ -63,6 +73,8 @@ class RandomConvolution:
             arguments["groups"] = groups
             if dimensions == 1:
                 paddings.append("causal")
+        if kind == "transposed" and _SHIFTS_UNEVEN_PADDING:
+            paddings = ["valid"]
         self.channels = groups * int(rng.integers(1, 4))
         if kind in ("depthwise", "separable"):
             arguments["depth_multiplier"] = int(rng.integers(1, 4))

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_sn.keras_access import known_layers
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.convolution_map import TransposedConvolutionMap
 from keras_sn.linear_maps.matrix import MatrixMap
@@ -145,7 +146,7 @@ for _names, _formula, _note in (
         register_rule(getattr(keras.layers, _name), _formula, _note)(linear)
 
 
-for _embedding in (keras.layers.Embedding, keras.layers.ReversibleEmbedding):
+for _embedding in known_layers("Embedding", "ReversibleEmbedding"):
     refuse(
         _embedding,
         "Integer ids have no distance to measure a slope by.",

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_sn.keras_access import known_layers
 from keras_sn.lipschitz.pieces.base import EXACT
 from keras_sn.lipschitz.pieces.base import UPPER
 from keras_sn.lipschitz.pieces.base import Piece
@@ -211,15 +212,6 @@ def _global(layer: Any, constant: float, source: str, guarantee: str) -> Piece:
     return piece
 
 
-@register_rule(
-    keras.layers.AdaptiveAveragePooling1D, "prod |A_i|", "1-D matrices"
-)
-@register_rule(
-    keras.layers.AdaptiveAveragePooling2D, "prod |A_i|", "1-D matrices"
-)
-@register_rule(
-    keras.layers.AdaptiveAveragePooling3D, "prod |A_i|", "1-D matrices"
-)
 def adaptive_average_pooling(layer: Any, call: Call) -> Piece:
     sizes = fixed_sizes(layer, call)
     if sizes is None:
@@ -231,15 +223,6 @@ def adaptive_average_pooling(layer: Any, call: Call) -> Piece:
     return channelwise(layer, bound, "prod |A_i|", UPPER)
 
 
-@register_rule(
-    keras.layers.AdaptiveMaxPooling1D, "prod sqrt(windows per input)"
-)
-@register_rule(
-    keras.layers.AdaptiveMaxPooling2D, "prod sqrt(windows per input)"
-)
-@register_rule(
-    keras.layers.AdaptiveMaxPooling3D, "prod sqrt(windows per input)"
-)
 def adaptive_max_pooling(layer: Any, call: Call) -> Piece:
     sizes = fixed_sizes(layer, call)
     if sizes is None:
@@ -248,6 +231,16 @@ def adaptive_max_pooling(layer: Any, call: Call) -> Piece:
     source = "prod sqrt(windows per input)"
     return _picking(channelwise(layer, _root(windows), source, EXACT))
 
+
+for _rank in "123":
+    for _kind in known_layers(f"AdaptiveAveragePooling{_rank}D"):
+        register_rule(_kind, "prod |A_i|", "1-D matrices")(
+            adaptive_average_pooling
+        )
+    for _kind in known_layers(f"AdaptiveMaxPooling{_rank}D"):
+        register_rule(_kind, "prod sqrt(windows per input)")(
+            adaptive_max_pooling
+        )
 
 _OPEN = "The windows of {} depend on the input size, which is open."
 FIX = "Fix the spatial size in `keras.Input`."

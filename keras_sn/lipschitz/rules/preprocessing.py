@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_sn.keras_access import known_layers
 from keras_sn.lipschitz.pieces.base import Identity
 from keras_sn.lipschitz.pieces.base import Piece
 from keras_sn.lipschitz.pieces.base import unbounded
@@ -60,12 +61,12 @@ _HISTOGRAM = (
     "It stretches each image by its own histogram, with a slope that has no "
     "bound on nearly flat images."
 )
-for _name in (
+for _kind in known_layers(
     "AutoContrast",
     "ContrastLimitedAdaptiveHistogramEqualization",
     "Equalization",
 ):
-    refuse(getattr(keras.layers, _name), _HISTOGRAM, _REST)
+    refuse(_kind, _HISTOGRAM, _REST)
 
 refuse(
     keras.layers.Solarization,
