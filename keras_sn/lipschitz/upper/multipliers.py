@@ -67,5 +67,7 @@ def ratio_shape(spread: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 def positive_ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """Their ratio, kept away from zero and infinity."""
-    top = above / np.maximum(below, 1e-8 * below.max() + 1e-300)
-    return np.maximum(top, 1e-8 * top.max() + 1e-300)
+    least = 1e-8 * below.max(axis=-1, keepdims=True) + 1e-300
+    top = above / np.maximum(below, least)
+    least = 1e-8 * top.max(axis=-1, keepdims=True) + 1e-300
+    return np.maximum(top, least)

@@ -1,0 +1,176 @@
+"""Dense stacks on balls around inputs: slopes of each unit where it goes."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from keras_sn.lipschitz.pieces.base import Slope
+from keras_sn.lipschitz.pieces.linear import Diagonal
+from keras_sn.lipschitz.pieces.linear import Matrix
+from keras_sn.lipschitz.upper import covariance
+from keras_sn.lipschitz.upper.covariance import Slopes
+from keras_sn.lipschitz.upper.multipliers import multipliers
+from keras_sn.lipschitz.upper.multipliers import positive_ratio
+from keras_sn.norms.proofs import EPS
+from keras_sn.norms.proofs import power_of_two
+
+# Samples to take through the recursion at once: numbers of a covariance.
+_BATCH = 2**21
+
+
+@dataclasses.dataclass
+class Affine:
+    """`factor * W x + b`.
+
+    Attributes:
+        matrix: `W`, of a norm near one.
+        factor: A power of two.
+        offset: `b`.
+        offset_error: How far an entry of `b` may be off.
+        error: Bound on the spectral norm of what `W` is off.
+    """
+
+    matrix: np.ndarray
+    factor: float
+    offset: np.ndarray
+    offset_error: float
+    error: float
+
+
+class LocalStack:
+    """Matrices and activations one behind the other, around inputs.
+
+    The covariance recursion gives how far each unit can go in the ball,
+    `radius * sqrt(S_jj)`; on that interval the slopes of its activation are
+    fewer than everywhere. Where the ball lies in one linear region, all are
+    known, and the bound is the norm of the Jacobian, rounding aside.
+
+    Args:
+        pieces: `Matrix` and `Diagonal` with known offsets, `Slope` with known
+            curves.
+
+    Reference:
+
+    - [Xu & Sivaranjani, 2025](https://arxiv.org/abs/2510.05261)
+    """
+
+    def __init__(self, pieces: list[Matrix | Diagonal | Slope]):
+        self.steps: list[Affine | Slope] = [
+            piece if isinstance(piece, Slope) else _affine(piece)
+            for piece in pieces
+        ]
+        self.scale = math.prod(
+            step.factor for step in self.steps if isinstance(step, Affine)
+        )
+        widths = [
+            len(step.offset) for step in self.steps if isinstance(step, Affine)
+        ]
+        self.batch = max(1, _BATCH // max(widths) ** 2)
+        self.first = None
+        if isinstance(self.steps[0], Affine):
+            # Before the slopes of any sample, the same for all.
+            first = self.steps[0]
+            self.first = covariance.push(
+                first.matrix[None], None, first.error
+            )
+
+    def centres(self, x: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """What arrives at each activation, and how far that may be off.
+
+        Args:
+            x: Float64 array `(batch, inputs)`.
+        """
+        found = []
+        error = np.zeros_like(x)
+        for step in self.steps:
+            if isinstance(step, Slope):
+                found.append((x, error))
+                assert step.curve is not None
+                value = step.curve.value(x)
+                # The value itself is good to a few roundings.
+                error = step.constant * error + 16 * EPS * (1 + np.abs(x))
+                x = value
+                continue
+            moduli = np.abs(step.matrix).T
+            gamma = (len(moduli) + 4) * EPS
+            lost = (error + gamma * np.abs(x)) @ moduli * (1 + gamma)
+            size = np.linalg.norm(x, axis=1) + np.linalg.norm(error, axis=1)
+            lost = lost + 1.01 * step.error * size[:, None]
+            x = step.factor * (x @ step.matrix.T) + step.offset
+            error = step.factor * lost + step.offset_error + 4 * EPS * np.abs(x)
+            error = error + 4 * EPS * np.abs(step.offset)
+        return found
+
+    def spread(
+        self,
+        centres: list[tuple[np.ndarray, np.ndarray]],
+        radius: np.ndarray,
+    ) -> np.ndarray:
+        """The covariance of outputs on the balls, over `scale^2`.
+
+        Args:
+            centres: Of a batch, see `centres`.
+            radius: Array `(batch,)`.
+
+        Returns:
+            Array `(batch, outputs, outputs)`, NaN where nothing is proved.
+        """
+        following = iter(centres)
+        state = None
+        total = 1.0
+        for index, step in enumerate(self.steps):
+            if isinstance(step, Affine):
+                total *= step.factor
+                if index == 0:
+                    state = self.first
+                else:
+                    state = covariance.push(step.matrix, state, step.error)
+                continue
+            centre, error = next(following)
+            if state is None:
+                state = covariance.start(centre.shape[1])
+            reach = radius[:, None] * np.sqrt(covariance.variances(state))
+            reach = reach * (total * (1 + 8 * EPS)) + error
+            slopes = _slopes(step, centre, reach)
+            state = self._activated(state, slopes, index)
+        assert state is not None
+        return np.broadcast_to(state, (len(radius), *state.shape[-2:]))
+
+    def _activated(
+        self, spread: np.ndarray, slopes: Slopes, index: int
+    ) -> np.ndarray:
+        shape = np.ones(slopes.mid.shape)
+        for step in self.steps[index + 1 :]:
+            if isinstance(step, Affine):
+                shape = positive_ratio(
+                    np.sqrt(covariance.variances(spread)),
+                    np.linalg.norm(step.matrix, axis=0),
+                )
+                break
+        lam = multipliers(spread, slopes, shape)
+        return covariance.activate(spread, slopes, lam)
+
+
+def _slopes(step: Slope, centre: np.ndarray, reach: np.ndarray) -> Slopes:
+    """Slopes of the units whose inputs go no further than that."""
+    assert step.curve is not None
+    # Rounding of the ends of the intervals.
+    reach = reach + 2 * EPS * np.abs(centre)
+    finite = np.where(np.isfinite(reach), reach, 1e300)
+    low, high = step.curve.between(centre - finite, centre + finite)
+    return Slopes.between(
+        np.maximum(low, step.low), np.minimum(high, step.high)
+    )
+
+
+def _affine(piece: Matrix | Diagonal) -> Affine:
+    matrix = piece.matrix() if isinstance(piece, Diagonal) else piece
+    assert piece.offset is not None
+    array = matrix.array
+    factor = power_of_two(float(np.abs(array).max(initial=0.0)))
+    factor = factor * power_of_two(math.sqrt(max(array.size, 1))) or 1.0
+    offset, offset_error = piece.offset
+    return Affine(
+        array / factor, factor, offset, offset_error, matrix.error / factor
+    )
