@@ -7,11 +7,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_sn.keras_access import inputs_in_order
 from keras_sn.lipschitz.bound import bound_graph
 from keras_sn.lipschitz.bound import check_method
 from keras_sn.lipschitz.bound import constant_of
 from keras_sn.lipschitz.graph import Graph
+from keras_sn.lipschitz.inputs import input_arrays
 from keras_sn.lipschitz.logits import check_single_logit
 from keras_sn.lipschitz.logits import output_matrix
 from keras_sn.lipschitz.logits import scores_of
@@ -105,31 +105,6 @@ def certified_radius(
             )
         radii.append(_radii(scores, constants, reach))
     return np.concatenate(radii)
-
-
-def input_arrays(model: keras.layers.Layer, x: Any) -> list[np.ndarray]:
-    """Inputs as arrays, in the order and the dtypes that a model takes."""
-    tensors = getattr(model, "inputs", None)
-    if not tensors:
-        arrays = keras.tree.flatten(x)
-        return [np.asarray(array, "float32") for array in arrays]
-    arrays = inputs_in_order(model, x) if _is_structure(x) else [x]
-    # NumPy knows no bfloat16.
-    dtypes = [
-        "float32" if tensor.dtype == "bfloat16" else tensor.dtype
-        for tensor in tensors
-    ]
-    return [
-        np.asarray(array, dtype)
-        for array, dtype in zip(arrays, dtypes, strict=True)
-    ]
-
-
-def _is_structure(x: Any) -> bool:
-    """Whether it is several arrays, not the rows of one."""
-    if isinstance(x, (list, tuple)):
-        return any(np.ndim(part) > 0 for part in x)
-    return isinstance(x, dict)
 
 
 def _outputs(reach: Reach) -> tuple[np.ndarray, str]:

@@ -201,9 +201,7 @@ CURVES: dict[str, Curve] = {
         (line(0.0), lambda x: (x + 1) / 2, line(1.0)),
         _LOSS,
     ),
-    "squareplus": smooth(
-        lambda x: (x + np.hypot(x, 2)) / 2, _squareplus_slope
-    ),
+    "squareplus": smooth(lambda x: (x + np.hypot(x, 2)) / 2, _squareplus_slope),
     "tanh_shrink": smooth(
         lambda x: x - np.tanh(x), lambda x: np.tanh(x) ** 2, (0.0,)
     ),

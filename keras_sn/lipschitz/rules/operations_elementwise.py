@@ -7,8 +7,8 @@ import numpy as np
 from keras_sn.lipschitz.pieces.base import Identity
 from keras_sn.lipschitz.pieces.base import Piece
 from keras_sn.lipschitz.pieces.base import Slope
-from keras_sn.lipschitz.pieces.curves import CURVES
 from keras_sn.lipschitz.pieces.base import unbounded
+from keras_sn.lipschitz.pieces.curves import CURVES
 from keras_sn.lipschitz.pieces.merge import scaling_norm
 from keras_sn.lipschitz.rules.activations import GELU
 from keras_sn.lipschitz.rules.activations import GELU_TANH

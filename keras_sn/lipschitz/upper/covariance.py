@@ -268,3 +268,21 @@ def _raised(matrix, more):
         1 + 2 * EPS
     )
     return matrix
+
+
+def pair_squares(spread: np.ndarray) -> np.ndarray:
+    """Bounds of the squared constants of the differences of two outputs.
+
+    Args:
+        spread: Covariance `(..., m, m)` of the outputs.
+
+    Returns:
+        Array `(..., m, m)`; `inf` where nothing is proved.
+    """
+    diagonal = _diagonal(spread)
+    sums = diagonal[..., :, None] + diagonal[..., None, :]
+    squares = sums - 2 * spread.real + 8 * EPS * sums
+    squares = np.where(np.isnan(squares), np.inf, np.maximum(squares, 0.0))
+    index = np.arange(spread.shape[-1])
+    squares[..., index, index] = 0.0
+    return squares

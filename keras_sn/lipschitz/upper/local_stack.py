@@ -10,11 +10,15 @@ from keras_sn.lipschitz.pieces.linear import Diagonal
 from keras_sn.lipschitz.pieces.linear import Matrix
 from keras_sn.lipschitz.upper import covariance
 from keras_sn.lipschitz.upper.covariance import Slopes
+from keras_sn.lipschitz.upper.folding import composed
 from keras_sn.lipschitz.upper.multipliers import multipliers
 from keras_sn.lipschitz.upper.multipliers import positive_ratio
 from keras_sn.norms.proofs import EPS
 from keras_sn.norms.proofs import power_of_two
 
+LocalPiece = Matrix | Diagonal | Slope
+# A slope is known if it is to within that.
+_KNOWN = 1e-9
 # Samples to take through the recursion at once: numbers of a covariance.
 _BATCH = 2**21
 
@@ -55,25 +59,24 @@ class LocalStack:
     - [Xu & Sivaranjani, 2025](https://arxiv.org/abs/2510.05261)
     """
 
-    def __init__(self, pieces: list[Matrix | Diagonal | Slope]):
+    def __init__(self, pieces: list[LocalPiece]):
         self.steps: list[Affine | Slope] = [
             piece if isinstance(piece, Slope) else _affine(piece)
-            for piece in pieces
+            for piece in joined(pieces)
         ]
         self.scale = math.prod(
             step.factor for step in self.steps if isinstance(step, Affine)
         )
-        widths = [
-            len(step.offset) for step in self.steps if isinstance(step, Affine)
+        shapes = [
+            step.matrix.shape for step in self.steps if isinstance(step, Affine)
         ]
-        self.batch = max(1, _BATCH // max(widths) ** 2)
+        self.inputs = shapes[0][1]
+        self.batch = max(1, _BATCH // max(rows for rows, _ in shapes) ** 2)
+        first = self.steps[0]
         self.first = None
-        if isinstance(self.steps[0], Affine):
+        if isinstance(first, Affine):
             # Before the slopes of any sample, the same for all.
-            first = self.steps[0]
-            self.first = covariance.push(
-                first.matrix[None], None, first.error
-            )
+            self.first = covariance.push(first.matrix[None], None, first.error)
 
     def centres(self, x: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """What arrives at each activation, and how far that may be off.
@@ -116,6 +119,9 @@ class LocalStack:
         Returns:
             Array `(batch, outputs, outputs)`, NaN where nothing is proved.
         """
+        return self._run(centres, radius, [])
+
+    def _run(self, centres, radius, found):
         following = iter(centres)
         state = None
         total = 1.0
@@ -133,9 +139,42 @@ class LocalStack:
             reach = radius[:, None] * np.sqrt(covariance.variances(state))
             reach = reach * (total * (1 + 8 * EPS)) + error
             slopes = _slopes(step, centre, reach)
+            found.append(slopes)
             state = self._activated(state, slopes, index)
         assert state is not None
         return np.broadcast_to(state, (len(radius), *state.shape[-2:]))
+
+    def intervals(
+        self,
+        centres: list[tuple[np.ndarray, np.ndarray]],
+        radius: np.ndarray,
+    ) -> list[Slopes]:
+        """The slopes of each activation on the balls, `(batch, units)`."""
+        found: list[Slopes] = []
+        self._run(centres, radius, found)
+        return found
+
+    def jacobian_norms(
+        self, centres: list[tuple[np.ndarray, np.ndarray]]
+    ) -> np.ndarray:
+        """Norms of the Jacobians at the centres, less what rounding can do.
+
+        Returns:
+            Array `(batch,)`, zero where a slope is not known.
+        """
+        following = iter(centres)
+        total = np.eye(self.inputs)[None]
+        known = np.ones(len(centres[0][0]), bool)
+        for step in self.steps:
+            if isinstance(step, Affine):
+                total = step.matrix @ total
+                continue
+            centre, error = next(following)
+            slopes = _slopes(step, centre, error)
+            known &= slopes.radius.max(axis=1, initial=0.0) < _KNOWN
+            total = slopes.mid[:, :, None] * total
+        norms = np.linalg.norm(total, 2, axis=(1, 2)) * self.scale
+        return np.where(known, norms * (1 - 1e-6), 0.0)
 
     def _activated(
         self, spread: np.ndarray, slopes: Slopes, index: int
@@ -164,13 +203,57 @@ def _slopes(step: Slope, centre: np.ndarray, reach: np.ndarray) -> Slopes:
     )
 
 
+def joined(pieces: list[LocalPiece]) -> list[LocalPiece]:
+    """The same with what is affine merged, and its offsets."""
+    found: list[LocalPiece] = []
+    for piece in pieces:
+        while found:
+            merged = composed(found[-1], piece)
+            if not isinstance(merged, (Matrix, Diagonal)):
+                break
+            merged.offset = _offset_behind(found.pop(), piece)
+            piece = merged
+        found.append(piece)
+    return found
+
+
+def _offset_behind(
+    first: LocalPiece, second: LocalPiece
+) -> tuple[np.ndarray, float]:
+    """What both add, and how far that may be off."""
+    if isinstance(second, Slope):
+        assert second.curve is not None and not isinstance(first, Slope)
+        offset, error = _offset(first)
+        value = second.curve.value(offset)
+        lost = 8 * EPS * (1 + np.abs(value).max() + np.abs(offset).max())
+        return value, abs(second.low) * error + lost
+    matrix = second.matrix() if isinstance(second, Diagonal) else second
+    if isinstance(first, Slope):
+        assert first.curve is not None
+        offset = first.curve.value(np.zeros(matrix.inputs))
+        error = 8 * EPS * float(np.abs(offset).max(initial=0.0))
+    else:
+        offset, error = _offset(first)
+    added, added_error = _offset(second)
+    moduli = np.abs(matrix.array)
+    rounding = (matrix.inputs + 4) * EPS
+    lost = moduli @ (error + rounding * np.abs(offset))
+    lost = lost + rounding * np.abs(added)
+    lost = lost + matrix.error * np.linalg.norm(offset)
+    value = matrix.array @ offset + added
+    return value, 1.01 * float(lost.max(initial=0.0)) + added_error
+
+
 def _affine(piece: Matrix | Diagonal) -> Affine:
     matrix = piece.matrix() if isinstance(piece, Diagonal) else piece
-    assert piece.offset is not None
     array = matrix.array
     factor = power_of_two(float(np.abs(array).max(initial=0.0)))
     factor = factor * power_of_two(math.sqrt(max(array.size, 1))) or 1.0
-    offset, offset_error = piece.offset
     return Affine(
-        array / factor, factor, offset, offset_error, matrix.error / factor
+        array / factor, factor, *_offset(piece), matrix.error / factor
     )
+
+
+def _offset(piece: Matrix | Diagonal) -> tuple[np.ndarray, float]:
+    assert piece.offset is not None
+    return piece.offset
