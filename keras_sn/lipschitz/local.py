@@ -173,7 +173,7 @@ class LocalNetwork:
 
 
 def _check_dtype(step: Step, tensor: Any) -> None:
-    """Raises `NoLocalBoundError` where a layer would round what it only moves."""
+    """Refuses a layer that would round what it only moves."""
     taken = keras.backend.standardize_dtype(tensor.dtype)
     kept = getattr(step.operation, "compute_dtype", taken)
     if UNIT.get(kept, 0.0) > UNIT.get(taken, 0.0):

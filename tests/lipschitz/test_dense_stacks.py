@@ -9,6 +9,7 @@ import pytest
 from keras_sn.lipschitz.pieces.linear import Matrix
 from keras_sn.lipschitz.upper.closed_form import best_multipliers
 from keras_sn.lipschitz.upper.closed_form import closed_form_bound
+from keras_sn.lipschitz.upper.closed_form import over_diagonal
 from keras_sn.lipschitz.upper.closed_form import recursion
 from keras_sn.lipschitz.upper.closed_form import unit_factors
 from keras_sn.lipschitz.upper.lipsdp_descent import refined_bound
@@ -98,7 +99,7 @@ def test_eclipse_networks(layers, fast, limit):
     slopes = [RELU] * (layers - 1)
     plain = product(matrices)
     ones, _ = recursion(
-        matrices, slopes, lambda i, spread: np.ones(len(spread))
+        matrices, slopes, over_diagonal(lambda i, s: np.ones(len(s)))
     )
     assert ones / plain == pytest.approx(fast, abs=1e-3)
     total = np.linalg.multi_dot(matrices[::-1])
@@ -157,7 +158,7 @@ def test_gradient_of_the_refinement(slopes):
     matrices = gaussian_stack(7, (4, 6, 5, 2))
     slopes = [slopes] * 2
     _, multipliers = recursion(
-        matrices, slopes, lambda i, spread: np.ones(len(spread))
+        matrices, slopes, over_diagonal(lambda i, s: np.ones(len(s)))
     )
     logs = np.log(np.concatenate(multipliers)) - 0.01
 

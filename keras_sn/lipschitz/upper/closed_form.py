@@ -11,6 +11,7 @@ import numpy as np
 from keras_sn.lipschitz.upper import covariance
 from keras_sn.lipschitz.upper.covariance import Slopes
 from keras_sn.lipschitz.upper.moduli import moduli_bound
+from keras_sn.lipschitz.upper.multipliers import balanced_multipliers
 from keras_sn.lipschitz.upper.multipliers import multipliers
 from keras_sn.lipschitz.upper.multipliers import ratio_shape
 from keras_sn.lipschitz.upper.rescaling import balanced
@@ -21,8 +22,8 @@ from keras_sn.norms.proofs import product_upper
 
 # The slopes of an activation: numbers, or one per unit.
 Interval = tuple[float | np.ndarray, float | np.ndarray]
-# The diagonal of `D_i`, given `i` and the covariance before activation `i`.
-Choice = Callable[[int, np.ndarray], np.ndarray]
+# `Lambda_i`, given `i`, the covariance before activation `i`, its slopes.
+Choice = Callable[[int, np.ndarray, Slopes], np.ndarray]
 
 
 def closed_form_bound(
@@ -120,19 +121,18 @@ def recursion(
     choice: Choice,
     errors: list[float] | None = None,
 ) -> tuple[float, list[np.ndarray]]:
-    """The bound with multipliers `t D^-1`, and these.
+    """The bound with multipliers by a formula, and these.
 
     Args:
         matrices: The stack, of norms near one.
         slopes: Its slopes.
-        choice: Function of `(i, S_i)` that returns the diagonal of `D_i`.
+        choice: Function of `(i, S_i, slopes)` that returns `Lambda_i`.
         errors: As for `closed_form_bound`.
     """
     found: list[np.ndarray] = []
 
     def choose(spread: np.ndarray, between: Slopes) -> np.ndarray:
-        shape = choice(len(found), spread)
-        found.append(multipliers(spread[None], between, shape)[0])
+        found.append(choice(len(found), spread, between))
         return found[-1]
 
     return _through(matrices, slopes, choose, errors), found
@@ -191,17 +191,29 @@ def unit_errors(
     return [e / factor for e, factor in zip(errors, factors, strict=True)]
 
 
+def over_diagonal(shape: Callable[[int, np.ndarray], np.ndarray]) -> Choice:
+    """`Lambda_i = t D_i^-1`, given a function of `(i, S_i)` for `D_i`."""
+
+    def choice(i: int, spread: np.ndarray, slopes: Slopes) -> np.ndarray:
+        return multipliers(spread[None], slopes, shape(i, spread))[0]
+
+    return choice
+
+
 def _choices(
     matrices: list[np.ndarray],
     scales: Sequence[list[np.ndarray]],
     factors: list[float],
 ) -> Iterator[Choice]:
-    """The formulas for the diagonal of `D_i`."""
+    """The formulas for `Lambda_i`, the one that is best most often first."""
+    yield lambda i, spread, slopes: balanced_multipliers(
+        spread, slopes, matrices[i + 1]
+    )
     if len(matrices) > 1:
         scales_of_moduli = balanced([np.abs(matrix) for matrix in matrices])
-        yield lambda i, spread: scales_of_moduli[i] ** -2.0
-    yield lambda i, spread: np.ones(len(spread))
-    yield lambda i, spread: ratio_shape(spread, matrices[i + 1])
+        yield over_diagonal(lambda i, spread: scales_of_moduli[i] ** -2.0)
+    yield over_diagonal(lambda i, spread: np.ones(len(spread)))
+    yield over_diagonal(lambda i, spread: ratio_shape(spread, matrices[i + 1]))
     for given in scales:
         # The scales belong to the matrices before their factors were taken.
         total = np.cumprod(factors)
@@ -210,4 +222,4 @@ def _choices(
 
 
 def _listed(diagonals: list[np.ndarray]) -> Choice:
-    return lambda i, spread: diagonals[i]
+    return over_diagonal(lambda i, spread: diagonals[i])

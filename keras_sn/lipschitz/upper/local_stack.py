@@ -11,8 +11,7 @@ from keras_sn.lipschitz.pieces.linear import Matrix
 from keras_sn.lipschitz.upper import covariance
 from keras_sn.lipschitz.upper.covariance import Slopes
 from keras_sn.lipschitz.upper.folding import composed
-from keras_sn.lipschitz.upper.multipliers import multipliers
-from keras_sn.lipschitz.upper.multipliers import positive_ratio
+from keras_sn.lipschitz.upper.multipliers import balanced_multipliers
 from keras_sn.norms.proofs import EPS
 from keras_sn.norms.proofs import power_of_two
 
@@ -179,15 +178,13 @@ class LocalStack:
     def _activated(
         self, spread: np.ndarray, slopes: Slopes, index: int
     ) -> np.ndarray:
-        shape = np.ones(slopes.mid.shape)
-        for step in self.steps[index + 1 :]:
-            if isinstance(step, Affine):
-                shape = positive_ratio(
-                    np.sqrt(covariance.variances(spread)),
-                    np.linalg.norm(step.matrix, axis=0),
-                )
-                break
-        lam = multipliers(spread, slopes, shape)
+        following = next(
+            (s for s in self.steps[index + 1 :] if isinstance(s, Affine)), None
+        )
+        weight = np.eye(spread.shape[-1])
+        if following is not None:
+            weight = following.matrix
+        lam = balanced_multipliers(spread, slopes, weight)
         return covariance.activate(spread, slopes, lam)
 
 
@@ -222,7 +219,8 @@ def _offset_behind(
 ) -> tuple[np.ndarray, float]:
     """What both add, and how far that may be off."""
     if isinstance(second, Slope):
-        assert second.curve is not None and not isinstance(first, Slope)
+        assert second.curve is not None
+        assert not isinstance(first, Slope)
         offset, error = _offset(first)
         value = second.curve.value(offset)
         lost = 8 * EPS * (1 + np.abs(value).max() + np.abs(offset).max())
