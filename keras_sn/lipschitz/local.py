@@ -134,7 +134,7 @@ class LocalNetwork:
             Array `(batch,)`, perhaps `inf`.
         """
         squares = largest(self.stack.spread(centres, radius))
-        return self._scaled(squares)
+        return self._scaled(squares.min(axis=0))
 
     def pair_constants(
         self,
@@ -147,13 +147,14 @@ class LocalNetwork:
             Array `(batch, outputs, outputs)`; of a single output, with the
             constant zero as another.
         """
-        spread = self.stack.spread(centres, radius)
+        spread = self.stack.spread(centres, radius, quick=True)
         if spread.shape[-1] == 1:
-            spread = np.pad(spread, ((0, 0), (1, 0), (1, 0)))
+            spread = np.pad(spread, ((0, 0), (0, 0), (1, 0), (1, 0)))
         if self.ends:
-            return self._scaled(pair_squares(spread))
+            return self._scaled(pair_squares(spread).min(axis=0))
         pairs = 2 * (1 - np.eye(spread.shape[-1]))
-        return self._scaled(largest(spread)[:, None, None] * pairs)
+        squares = largest(spread).min(axis=0)
+        return self._scaled(squares[:, None, None] * pairs)
 
     def slopes_at(
         self, centres: list[tuple[np.ndarray, np.ndarray]]

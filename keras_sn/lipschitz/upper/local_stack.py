@@ -12,6 +12,8 @@ from keras_sn.lipschitz.upper import covariance
 from keras_sn.lipschitz.upper.covariance import Slopes
 from keras_sn.lipschitz.upper.folding import composed
 from keras_sn.lipschitz.upper.multipliers import balanced_multipliers
+from keras_sn.lipschitz.upper.multipliers import multipliers
+from keras_sn.lipschitz.upper.multipliers import positive_ratio
 from keras_sn.norms.proofs import EPS
 from keras_sn.norms.proofs import power_of_two
 
@@ -75,7 +77,8 @@ class LocalStack:
         self.first = None
         if isinstance(first, Affine):
             # Before the slopes of any sample, the same for all.
-            self.first = covariance.push(first.matrix[None], None, first.error)
+            alone = first.matrix[None, None]
+            self.first = covariance.push(alone, None, first.error)
 
     def centres(self, x: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """What arrives at each activation, and how far that may be off.
@@ -108,19 +111,19 @@ class LocalStack:
         self,
         centres: list[tuple[np.ndarray, np.ndarray]],
         radius: np.ndarray,
+        quick: bool = False,
     ) -> np.ndarray:
-        """The covariance of outputs on the balls, over `scale^2`.
+        """Covariances of the outputs on the balls, over `scale^2`.
 
         Args:
             centres: Of a batch, see `centres`.
             radius: Array `(batch,)`.
+            quick: Whether to leave out the second choice of `Lambda`.
 
         Returns:
-            Array `(batch, outputs, outputs)`, NaN where nothing is proved.
+            Array `(choices, batch, outputs, outputs)`, NaN where nothing is
+            proved; each choice is valid.
         """
-        return self._run(centres, radius, [])
-
-    def _run(self, centres, radius, found):
         following = iter(centres)
         state = None
         total = 1.0
@@ -134,24 +137,15 @@ class LocalStack:
                 continue
             centre, error = next(following)
             if state is None:
-                state = covariance.start(centre.shape[1])
+                state = covariance.start(centre.shape[1])[None]
             reach = radius[:, None] * np.sqrt(covariance.variances(state))
-            reach = reach * (total * (1 + 8 * EPS)) + error
+            reach = reach.min(axis=0) * (total * (1 + 8 * EPS)) + error
             slopes = _slopes(step, centre, reach)
-            found.append(slopes)
-            state = self._activated(state, slopes, index)
+            lam = self._multipliers(state, slopes, index, quick)
+            state = covariance.activate(state, slopes, lam)
         assert state is not None
-        return np.broadcast_to(state, (len(radius), *state.shape[-2:]))
-
-    def intervals(
-        self,
-        centres: list[tuple[np.ndarray, np.ndarray]],
-        radius: np.ndarray,
-    ) -> list[Slopes]:
-        """The slopes of each activation on the balls, `(batch, units)`."""
-        found: list[Slopes] = []
-        self._run(centres, radius, found)
-        return found
+        shape = (len(state), len(radius), *state.shape[-2:])
+        return np.broadcast_to(state, shape)
 
     def jacobian_norms(
         self, centres: list[tuple[np.ndarray, np.ndarray]]
@@ -175,17 +169,23 @@ class LocalStack:
         norms = np.linalg.norm(total, 2, axis=(1, 2)) * self.scale
         return np.where(known, norms * (1 - 1e-6), 0.0)
 
-    def _activated(
-        self, spread: np.ndarray, slopes: Slopes, index: int
+    def _multipliers(
+        self, spread: np.ndarray, slopes: Slopes, index: int, quick: bool
     ) -> np.ndarray:
-        following = next(
-            (s for s in self.steps[index + 1 :] if isinstance(s, Affine)), None
-        )
+        """`Lambda` by one formula or two, `(choices, batch, units)`."""
         weight = np.eye(spread.shape[-1])
-        if following is not None:
-            weight = following.matrix
-        lam = balanced_multipliers(spread, slopes, weight)
-        return covariance.activate(spread, slopes, lam)
+        for step in self.steps[index + 1 :]:
+            if isinstance(step, Affine):
+                weight = step.matrix
+                break
+        first = balanced_multipliers(spread[:1], slopes, weight)
+        if quick:
+            return first
+        sizes = np.linalg.norm(weight, axis=0)
+        roots = np.sqrt(covariance.variances(spread[-1:]))
+        shape = positive_ratio(np.where(np.isfinite(roots), roots, 1.0), sizes)
+        second = multipliers(spread[-1:], slopes, shape)
+        return np.concatenate([first, second])
 
 
 def _slopes(step: Slope, centre: np.ndarray, reach: np.ndarray) -> Slopes:
