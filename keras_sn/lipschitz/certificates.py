@@ -1,37 +1,25 @@
 """certified_radius: how far an input may move without a new prediction."""
 
 import math
-import time
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_sn.lipschitz.bound import bound_graph
 from keras_sn.lipschitz.bound import check_method
 from keras_sn.lipschitz.bound import constant_of
-from keras_sn.lipschitz.graph import Graph
 from keras_sn.lipschitz.inputs import input_arrays
 from keras_sn.lipschitz.local_radius import Margins
 from keras_sn.lipschitz.local_radius import enlarged
 from keras_sn.lipschitz.local_radius import local_network
 from keras_sn.lipschitz.logits import Scores
 from keras_sn.lipschitz.logits import check_single_logit
-from keras_sn.lipschitz.logits import output_matrix
 from keras_sn.lipschitz.logits import scores_of
 from keras_sn.lipschitz.logits import up_to_logits
-from keras_sn.lipschitz.logits import with_output
-from keras_sn.lipschitz.pieces.linear import Kernel
-from keras_sn.lipschitz.pieces.linear import Matrix
+from keras_sn.lipschitz.pair_constants import pair_constants
 from keras_sn.lipschitz.rounding import Reach
 from keras_sn.lipschitz.rounding import RoundingAnalysis
 from keras_sn.lipschitz.tracing import trace
-from keras_sn.lipschitz.upper.distances import largest_root
-from keras_sn.lipschitz.upper.effort import Effort
-from keras_sn.norms.proofs import EPS
-
-# Pairs of classes up to which each gets a bound through the whole network.
-_PAIRS = 64
 
 
 def certified_radius(
@@ -48,9 +36,9 @@ def certified_radius(
     constant `K_ij`, and no input nearer than `min_j (f_i - f_j) / K_ij` can
     be assigned to class `j`. `K_ij` is the least of three bounds:
     `sqrt(2) L` with `L` the constant of the model, `|w_i - w_j|` times the
-    constant of everything before the last layer (GloRo), and, for few
-    classes and no convolutions, the constant of the network whose last
-    layer is `w_i - w_j`.
+    constant of everything before the last layer (GloRo), and, where the
+    model ends in dense layers, what one covariance of the logits gives for
+    all pairs, times the constant of everything before those.
 
     It holds for the model as it computes: what rounding can do, in the model's
     own precision and at the sizes that its layers give, is taken off (see
@@ -148,68 +136,3 @@ def _margins(scores: Scores, reach: Reach) -> Margins:
         margins -= 2 * math.sqrt(2) * reach.error[:, None]
     growth = math.sqrt(2) * reach.growth
     return Margins(margins, predicted, growth, reach.limit)
-
-
-def pair_constants(
-    graph: Graph,
-    classes: int,
-    method: str,
-    time_limit: float,
-    single: bool = False,
-) -> np.ndarray:
-    """`K_ij`, upper bounds of the constants of `f_i - f_j`.
-
-    Args:
-        graph: Graph of the logits.
-        classes: Number of classes.
-        method: As for `lipschitz_bound`.
-        time_limit: Seconds.
-        single: Whether the model has one score, whose sign is the class.
-
-    Returns:
-        Array `(classes, classes)`, zero on the diagonal.
-    """
-    effort = Effort(method, time_limit)
-    whole = largest_root(bound_graph(graph, effort)[0])
-    if single:
-        return np.array([[0.0, whole], [whole, 0.0]])
-    result = np.full((classes, classes), math.sqrt(2) * whole * (1 + EPS))
-    np.fill_diagonal(result, 0.0)
-    matrix = output_matrix(graph)
-    if matrix is None or len(matrix.array) != classes:
-        return result
-    features = largest_root(bound_graph(with_output(graph, None), effort)[0])
-    each = _is_cheap(graph, classes, method)
-    longest = 0.0
-    for i in range(classes):
-        for j in range(i):
-            row = (matrix.array[i] - matrix.array[j])[None]
-            norm = np.linalg.norm(row) * (1 + (row.size + 4) * EPS)
-            norm += math.sqrt(2) * matrix.error
-            best = min(result[i, j], norm * features * (1 + 2 * EPS))
-            if each and longest <= effort.remaining:
-                begun = time.monotonic()
-                error = math.sqrt(2) * matrix.error + 2 * EPS * norm
-                piece = Matrix(row, matrix.axis, error=error)
-                paired = Effort("closed_form", effort.remaining, quick=True)
-                replaced = with_output(graph, piece)
-                square, _ = bound_graph(replaced, paired)
-                best = min(best, largest_root(square))
-                longest = max(longest, time.monotonic() - begun)
-            result[i, j] = result[j, i] = best
-    return result
-
-
-def _is_cheap(graph: Graph, classes: int, method: str) -> bool:
-    """Whether each pair of classes gets a bound through the network."""
-    if classes * (classes - 1) // 2 > _PAIRS:
-        return False
-    if method in ("product", "folded", "rescaled"):
-        return False
-    # Kernels would be bounded anew for each pair.
-    return not any(
-        isinstance(piece, Kernel)
-        for step in graph.steps
-        if isinstance(step.pieces, list)
-        for piece in step.pieces
-    )

@@ -52,7 +52,7 @@ class Margins:
 
 
 def local_network(graph: Graph) -> LocalNetwork | None:
-    """The network on balls, or `None` where there are none but global bounds."""
+    """The network on balls, or `None` where all bounds are global."""
     try:
         return LocalNetwork(graph)
     except NoLocalBoundError:

@@ -24,6 +24,7 @@ from keras_sn.norms.proofs import product_upper
 Interval = tuple[float | np.ndarray, float | np.ndarray]
 # `Lambda_i`, given `i`, the covariance before activation `i`, its slopes.
 Choice = Callable[[int, np.ndarray, Slopes], np.ndarray]
+Choose = Callable[[np.ndarray, Slopes], np.ndarray]
 
 
 def closed_form_bound(
@@ -102,7 +103,7 @@ def best_multipliers(
     if math.isfinite(moduli) and attained:
         return product_upper([moduli, *factors]), None
     best, kept = math.inf, None
-    for choice in _choices(unit, scales, factors):
+    for choice in choices(unit, scales, factors):
         begun = time.monotonic()
         bound, found = recursion(unit, slopes, choice, errors)
         if bound < best:
@@ -129,13 +130,19 @@ def recursion(
         choice: Function of `(i, S_i, slopes)` that returns `Lambda_i`.
         errors: As for `closed_form_bound`.
     """
+    found, choose = recorded(choice)
+    return _norm(output_covariance(matrices, slopes, choose, errors)), found
+
+
+def recorded(choice: Choice) -> tuple[list[np.ndarray], Choose]:
+    """A choice, layer after layer, and the list it writes to."""
     found: list[np.ndarray] = []
 
     def choose(spread: np.ndarray, between: Slopes) -> np.ndarray:
         found.append(choice(len(found), spread, between))
         return found[-1]
 
-    return _through(matrices, slopes, choose, errors), found
+    return found, choose
 
 
 def proved_bound(
@@ -146,21 +153,36 @@ def proved_bound(
 ) -> float:
     """The bound that given multipliers prove; `inf` if they prove nothing."""
     following = iter(given)
-    return _through(matrices, slopes, lambda *_: next(following), errors)
+    return _norm(
+        output_covariance(matrices, slopes, lambda *_: next(following), errors)
+    )
 
 
-def _through(matrices, slopes, choose, errors):
-    """The bound with `Lambda` from a function of `(S, slopes)`."""
+def output_covariance(
+    matrices: list[np.ndarray],
+    slopes: list[Interval],
+    choose: Choose,
+    errors: list[float] | None = None,
+) -> np.ndarray:
+    """The covariance of the outputs, certified.
+
+    Args:
+        matrices: The stack, of norms near one.
+        slopes: Its slopes.
+        choose: Function of `(S_i, slopes)` that returns `Lambda_i`.
+        errors: As for `closed_form_bound`.
+    """
     errors = [0.0] * len(matrices) if errors is None else errors
     inner = None
     for matrix, (a, b), error in zip(matrices, slopes, errors, strict=False):
         spread = covariance.push(matrix, inner, error)
         between = intervals(a, b, len(matrix))
         inner = covariance.activate(spread, between, choose(spread, between))
-    square = covariance.largest(
-        covariance.push(matrices[-1], inner, errors[-1])
-    )
-    return math.sqrt(square) * (1 + 2 * EPS)
+    return covariance.push(matrices[-1], inner, errors[-1])
+
+
+def _norm(spread: np.ndarray) -> float:
+    return math.sqrt(covariance.largest(spread)) * (1 + 2 * EPS)
 
 
 def intervals(low, high, size):
@@ -200,7 +222,7 @@ def over_diagonal(shape: Callable[[int, np.ndarray], np.ndarray]) -> Choice:
     return choice
 
 
-def _choices(
+def choices(
     matrices: list[np.ndarray],
     scales: Sequence[list[np.ndarray]],
     factors: list[float],

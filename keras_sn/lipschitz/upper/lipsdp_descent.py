@@ -17,6 +17,8 @@ from keras_sn.lipschitz.upper.worst_directions import Activation
 from keras_sn.norms.leading import leading_triplet
 from keras_sn.norms.proofs import product_upper
 
+Target = Callable[[np.ndarray], tuple[float, np.ndarray]]
+
 
 def refined_bound(
     matrices: list[np.ndarray],
@@ -58,7 +60,41 @@ def refined_bound(
         return closed
     factors = unit_factors(matrices)
     unit = [m / factor for m, factor in zip(matrices, factors, strict=True)]
-    first = unit[0] @ unit[0].T
+
+    def on_step(step: int, value: float, _: np.ndarray) -> None:
+        if progress is not None:
+            total = np.prod(factors) * np.exp(value / 2)
+            progress(step + 1, iterations, float(total))
+
+    better = improved(
+        unit, slopes, given, steepest, iterations, deadline - reserved, on_step
+    )
+    errors = unit_errors(errors, factors)
+    proved = proved_bound(unit, slopes, better, errors)
+    return min(closed, product_upper([proved, *factors]))
+
+
+def improved(
+    matrices: list[np.ndarray],
+    slopes: list[Interval],
+    given: list[np.ndarray],
+    target: Target,
+    iterations: int,
+    deadline: float,
+    on_step: Callable[[int, float, np.ndarray], None] | None = None,
+) -> list[np.ndarray]:
+    """Multipliers improved by descent, each iterate a certificate.
+
+    Args:
+        matrices: The stack, of norms near one.
+        slopes: As for `closed_form_bound`.
+        given: The diagonals of `Lambda_i` to start from.
+        target: What to lower, see `squared_bound`.
+        iterations: Largest number of steps.
+        deadline: Value of `time.monotonic()` to be back at.
+        on_step: As for `minimize`.
+    """
+    first = matrices[0] @ matrices[0].T
     sizes = np.cumsum([len(part) for part in given])[:-1]
     multipliers = np.concatenate(given)
     # Zero where a slope is known, and zero it stays.
@@ -71,24 +107,25 @@ def refined_bound(
     def objective(logs: np.ndarray) -> tuple[float, np.ndarray | None]:
         if np.abs(logs).max(initial=0.0) > 300:
             return np.inf, None
-        value, gradient = squared_bound(unit, slopes, parts(logs), first)
+        value, gradient = squared_bound(
+            matrices, slopes, parts(logs), first, target
+        )
         return value, None if gradient is None else gradient[free]
-
-    def on_step(step: int, value: float, _: np.ndarray) -> None:
-        if progress is not None:
-            total = np.prod(factors) * np.exp(value / 2)
-            progress(step + 1, iterations, float(total))
 
     logs, _ = minimize(
         objective,
         np.log(multipliers[free]),
         iterations=iterations,
-        deadline=deadline - reserved,
+        deadline=deadline,
         on_step=on_step,
     )
-    errors = unit_errors(errors, factors)
-    proved = proved_bound(unit, slopes, parts(logs), errors)
-    return min(closed, product_upper([proved, *factors]))
+    return parts(logs)
+
+
+def steepest(spread: np.ndarray) -> tuple[float, np.ndarray]:
+    """The largest eigenvalue of a covariance, and its direction."""
+    left, square, _ = leading_triplet(spread)
+    return float(square), left[:, None]
 
 
 def squared_bound(
@@ -96,6 +133,7 @@ def squared_bound(
     slopes: list[Interval],
     multipliers: list[np.ndarray],
     first: np.ndarray | None = None,
+    target: Target = steepest,
 ) -> tuple[float, np.ndarray | None]:
     """`log L^2` of given multipliers and its gradient in their logarithms.
 
@@ -104,6 +142,9 @@ def squared_bound(
         slopes: As for `closed_form_bound`.
         multipliers: The diagonals of `Lambda_i`.
         first: `W_1 W_1^T`, where it is at hand.
+        target: Function of the covariance of the outputs that returns what
+            takes the place of `L^2`, the sum of its squares in some
+            directions, and these `(outputs, count)`.
 
     Returns:
         `(value, gradient)`; `(inf, None)` if infeasible.
@@ -119,10 +160,10 @@ def squared_bound(
             spread = after @ steps[-1].covariance @ after.T
     except np.linalg.LinAlgError:
         return np.inf, None
-    left, square, _ = leading_triplet(spread)
+    square, directions = target(spread)
     if not (np.isfinite(square) and square > 0):
         return np.inf, None
-    directions, gradients = left[:, None], []
+    gradients = []
     for step, after in zip(
         reversed(steps), reversed(matrices[1:]), strict=True
     ):
