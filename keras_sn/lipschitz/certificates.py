@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_sn.lipschitz.bound import check_method
+from keras_sn.lipschitz.classifier import Classifier
 from keras_sn.lipschitz.local_radius import Margins
 from keras_sn.lipschitz.local_radius import enlarged
 from keras_sn.lipschitz.local_radius import local_network
