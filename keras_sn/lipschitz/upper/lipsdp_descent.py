@@ -17,6 +17,9 @@ from keras_sn.lipschitz.upper.worst_directions import Activation
 from keras_sn.norms.leading import leading_triplet
 from keras_sn.norms.proofs import product_upper
 
+# From smooth to sharp: a descent on the largest eigenvalue itself gets stuck
+# where two of them meet.
+_POWERS = (8, 32, 128, 512)
 Target = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 
@@ -61,14 +64,28 @@ def refined_bound(
     factors = unit_factors(matrices)
     unit = [m / factor for m, factor in zip(matrices, factors, strict=True)]
 
-    def on_step(step: int, value: float, _: np.ndarray) -> None:
-        if progress is not None:
-            total = np.prod(factors) * np.exp(value / 2)
-            progress(step + 1, iterations, float(total))
+    better, done = given, 0
+    powers = _POWERS if len(matrices[-1]) > 1 else (1,)
+    for power in powers:
 
-    better = improved(
-        unit, slopes, given, steepest, iterations, deadline - reserved, on_step
-    )
+        def on_step(
+            step: int, value: float, _: np.ndarray, before: int = done
+        ) -> None:
+            if progress is not None:
+                total = np.prod(factors) * np.exp(value / 2)
+                progress(before + step + 1, iterations, float(total))
+
+        count = iterations // len(powers)
+        better = improved(
+            unit,
+            slopes,
+            better,
+            steepest(power),
+            count,
+            deadline - reserved,
+            on_step,
+        )
+        done += count
     errors = unit_errors(errors, factors)
     proved = proved_bound(unit, slopes, better, errors)
     return min(closed, product_upper([proved, *factors]))
@@ -122,8 +139,26 @@ def improved(
     return parts(logs)
 
 
-def steepest(spread: np.ndarray) -> tuple[float, np.ndarray]:
-    """The largest eigenvalue of a covariance, and its direction."""
+def steepest(power: int) -> Target:
+    """The largest eigenvalue of a covariance, from above, and directions.
+
+    It is `|w|_p` of all eigenvalues `w`, which is smooth where they cross.
+    """
+
+    def target(spread: np.ndarray) -> tuple[float, np.ndarray]:
+        values, vectors = np.linalg.eigh(spread)
+        values = np.maximum(values, 0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares = values / values[-1]
+            total = values[-1] * (shares**power).sum() ** (1 / power)
+            sizes = (values / total) ** ((power - 1) / 2)
+        return float(total), vectors * sizes
+
+    return target
+
+
+def largest(spread: np.ndarray) -> tuple[float, np.ndarray]:
+    """`L^2` itself, and its direction."""
     left, square, _ = leading_triplet(spread)
     return float(square), left[:, None]
 
@@ -133,7 +168,7 @@ def squared_bound(
     slopes: list[Interval],
     multipliers: list[np.ndarray],
     first: np.ndarray | None = None,
-    target: Target = steepest,
+    target: Target | None = None,
 ) -> tuple[float, np.ndarray | None]:
     """`log L^2` of given multipliers and its gradient in their logarithms.
 
@@ -144,7 +179,7 @@ def squared_bound(
         first: `W_1 W_1^T`, where it is at hand.
         target: Function of the covariance of the outputs that returns what
             takes the place of `L^2`, the sum of its squares in some
-            directions, and these `(outputs, count)`.
+            directions, and these `(outputs, count)`. `None`: `L^2`.
 
     Returns:
         `(value, gradient)`; `(inf, None)` if infeasible.
@@ -160,7 +195,7 @@ def squared_bound(
             spread = after @ steps[-1].covariance @ after.T
     except np.linalg.LinAlgError:
         return np.inf, None
-    square, directions = target(spread)
+    square, directions = (target or largest)(spread)
     if not (np.isfinite(square) and square > 0):
         return np.inf, None
     gradients = []
