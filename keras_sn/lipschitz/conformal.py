@@ -109,6 +109,11 @@ class RobustConformalSets:
                 f"{labels.dtype} of shape {labels.shape} for {len(table)} "
                 "inputs"
             )
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(table.T):
+            raise ValueError(
+                f"`y` must be classes from 0 to {len(table.T) - 1}. Received: "
+                f"from {labels.min()} to {labels.max()}"
+            )
         own = np.sort(table[np.arange(len(table)), labels])
         # The new input is one of n + 1 alike.
         rank = math.ceil((len(own) + 1) * coverage)
@@ -165,8 +170,8 @@ class RobustConformalSets:
             except NoLocalBoundError:
                 return constants
             radius = np.full(len(found[part]), self.radius)
-            local = network.pair_constants(centres, radius)
-            found[part] = np.minimum(found[part], local)
+            local = network.pair_constants(centres, radius, found.shape[-1])
+            found[part] = np.fmin(found[part], local)
         return found
 
 

@@ -140,21 +140,27 @@ class LocalNetwork:
         self,
         centres: list[tuple[np.ndarray, np.ndarray]],
         radius: np.ndarray,
+        classes: int,
     ) -> np.ndarray:
         """Upper bounds of the constants of `f_i - f_j` on balls.
 
+        Args:
+            centres: Of a batch.
+            radius: Array `(batch,)`.
+            classes: Number of outputs; two of a single one, the constant
+                zero before it.
+
         Returns:
-            Array `(batch, outputs, outputs)`; of a single output, with the
-            constant zero as another.
+            Array `(batch, classes, classes)`.
         """
         spread = self.stack.spread(centres, radius, quick=True)
+        if not self.ends:
+            squares = largest(spread).min(axis=0)
+            pairs = 2 * (1 - np.eye(classes))
+            return self._scaled(squares[:, None, None] * pairs)
         if spread.shape[-1] == 1:
             spread = np.pad(spread, ((0, 0), (0, 0), (1, 0), (1, 0)))
-        if self.ends:
-            return self._scaled(pair_squares(spread).min(axis=0))
-        pairs = 2 * (1 - np.eye(spread.shape[-1]))
-        squares = largest(spread).min(axis=0)
-        return self._scaled(squares[:, None, None] * pairs)
+        return self._scaled(pair_squares(spread).min(axis=0))
 
     def slopes_at(
         self, centres: list[tuple[np.ndarray, np.ndarray]]
@@ -170,7 +176,8 @@ class LocalNetwork:
 
     def _scaled(self, squares: np.ndarray) -> np.ndarray:
         factor = product_upper([self.stack.scale, self.tail])
-        return np.sqrt(squares) * (factor * (1 + 8 * EPS))
+        with np.errstate(invalid="ignore"):
+            return np.sqrt(squares) * (factor * (1 + 8 * EPS))
 
 
 def _check_dtype(step: Step, tensor: Any) -> None:

@@ -288,3 +288,25 @@ def test_a_single_logit_and_a_softmax():
         radii = certified_radius(model, x, local=True)
         assert np.all(radii >= certified_radius(model, x))
         assert radii.max() > 0
+
+
+def test_what_follows_a_dense_stack_has_its_global_constant():
+    """Its pairs are bounded by the whole, whatever the widths are."""
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(9, "relu"),
+            layers.LayerNormalization(epsilon=1.0),
+            layers.Dense(3),
+        ]
+    )
+    networks.randomize(model, np.random.default_rng(0), spread=0.5)
+    x = np.random.default_rng(1).normal(size=(8, 6)).astype("float32")
+    radii = certified_radius(model, x, local=True)
+    assert np.all(radii >= certified_radius(model, x))
+    labels = model.predict_on_batch(x).argmax(axis=1)
+    certain = radii > 0
+    assert np.all(attacked(model, x, labels, radii[:, None] * 0.999)[certain])
+    report = lipschitz_bound(model, x=x, radius=1e-3)
+    assert "for what follows" in str(report)
+    assert report.upper <= lipschitz_bound(model, lower=False).upper
