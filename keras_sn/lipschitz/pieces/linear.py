@@ -195,6 +195,7 @@ class Kernel(LinearPiece):
         axis: The channel axis.
         transposed: Whether the piece is the adjoint of that convolution.
         angles: Frequencies for `top` to look at; `None` for a coarse grid.
+        placement: Where it slides, if known and as long as nothing is folded.
     """
 
     def __init__(
@@ -207,10 +208,12 @@ class Kernel(LinearPiece):
         source="sup_w |K^(w)|",
         error=0.0,
         angles=None,
+        placement=None,
     ):
         super().__init__(axis, source, error)
         self.array = np.asarray(array, "float64")
         self.angles = angles
+        self.placement = placement
         self.kernel_size = tuple(kernel_size)
         self.strides = tuple(strides)
         self.transposed = transposed

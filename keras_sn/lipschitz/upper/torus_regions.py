@@ -1,0 +1,120 @@
+"""Parts of a graph that are chains on a torus, from one value to another."""
+
+import dataclasses
+
+from keras_sn.lipschitz.graph import Graph
+from keras_sn.lipschitz.graph import Step
+from keras_sn.lipschitz.upper.torus_reading import Combination
+from keras_sn.lipschitz.upper.torus_reading import Linear
+from keras_sn.lipschitz.upper.torus_reading import NotOnTorus
+from keras_sn.lipschitz.upper.torus_reading import Operation
+from keras_sn.lipschitz.upper.torus_reading import Reader
+from keras_sn.lipschitz.upper.torus_reading import Sloped
+from keras_sn.lipschitz.upper.torus_reading import entry_signal
+from keras_sn.lipschitz.upper.torus_schedule import Schedule
+from keras_sn.lipschitz.upper.torus_schedule import schedule
+
+
+@dataclasses.dataclass
+class Region:
+    """Steps between two values that are bounded together.
+
+    Attributes:
+        steps: The steps.
+        entry: The value that they start from.
+        exit: The value that they give.
+        operations: What they do on a torus.
+        plan: The `Schedule` of that.
+    """
+
+    steps: list[Step]
+    entry: int
+    exit: int
+    operations: list[Operation]
+    plan: Schedule
+
+
+def region_from(
+    graph: Graph, steps: list[Step], uses: dict[int, int]
+) -> Region | None:
+    """The largest region that starts with the first of some steps.
+
+    Args:
+        graph: The graph.
+        steps: Steps of it that may belong to the region, in its order.
+        uses: How often each value of the graph is used.
+    """
+    first = steps[0]
+    shapes = first.shapes
+    if not isinstance(first.pieces, list) or len(first.inputs) != 1:
+        return None
+    if not shapes or len(shapes[0]) < 2:
+        return None
+    pieces = [
+        piece
+        for step in steps
+        if isinstance(step.pieces, list)
+        for piece in step.pieces
+    ]
+    (entry,) = first.inputs
+    try:
+        reader = Reader(entry, entry_signal(shapes[0], pieces))
+    except NotOnTorus:
+        return None
+    left = dict(uses)
+    included: list[Step] = []
+    operations: list[Operation] = []
+    cuts: list[tuple[int, int, int]] = []
+    for step in steps:
+        if not all(value in reader.signals for value in step.inputs):
+            continue
+        try:
+            operations.extend(reader.read(step))
+        except NotOnTorus:
+            if not included:
+                return None
+            continue
+        included.append(step)
+        for value in step.inputs:
+            left[value] -= 1
+        live = [
+            value
+            for taken in included
+            for value in taken.outputs
+            if left.get(value, 0) > 0
+        ]
+        if live == step.outputs:
+            cuts.append((len(included), len(operations), live[0]))
+    for count, end, value in reversed(cuts):
+        if not _worthwhile(operations[:end]):
+            break
+        try:
+            plan = schedule(operations[:end], reader.signals, entry, value)
+        except NotOnTorus:
+            continue
+        chosen = included[:count]
+        return Region(chosen, entry, value, operations[:end], plan)
+    return None
+
+
+def _worthwhile(operations: list[Operation]) -> bool:
+    """Whether there is something that is gained by a torus."""
+    linear = [op for op in operations if isinstance(op, Linear)]
+    spatial = any(len(op.taps.positions) > 1 for op in linear)
+    merges = any(
+        isinstance(op, Combination) and len(op.sources) > 1 for op in operations
+    )
+    ends = any(op.taps.strides is None for op in linear)
+    sloped = any(isinstance(op, Sloped) for op in operations)
+    return (spatial or merges) and (sloped or ends) and len(linear) > 1
+
+
+def uses_of(graph: Graph) -> dict[int, int]:
+    """How often each value is used, as an output of the model too."""
+    uses: dict[int, int] = {}
+    for value in graph.outputs:
+        uses[value] = uses.get(value, 0) + 1
+    for step in graph.steps:
+        for value in step.inputs:
+            uses[value] = uses.get(value, 0) + 1
+    return uses
