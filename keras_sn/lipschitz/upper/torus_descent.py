@@ -120,6 +120,17 @@ class Descent:
             result.append(lam)
         return result
 
+    def tops(self, logs: np.ndarray) -> list[float]:
+        """`lambda_max(Lambda^(1/2) S Lambda^(1/2))` of each stage."""
+        covariance, result = self._first(), []
+        for move, slopes, lam in zip(
+            self.moves, self.slopes, self.lambdas(logs), strict=False
+        ):
+            spread = move.forward(covariance)
+            result.append(top_of(spread, lam))
+            covariance = Activation(spread, slopes, lam).covariance
+        return result
+
     def __call__(self, logs: np.ndarray) -> tuple[float, np.ndarray | None]:
         """`log L^2`, smoothed over frequencies, and its gradient."""
         if np.abs(logs).max(initial=0.0) > 300:
@@ -148,6 +159,21 @@ class Descent:
             directions, slope = steps[i].back(self.moves[i + 1].back(directions))
             gradient.append(slope.sum(axis=0)[self.active[i]])
         return value, np.concatenate([*gradient[::-1], np.zeros(0)])
+
+
+def top_of(spread: np.ndarray, lam: np.ndarray) -> float:
+    """`lambda_max` of `Lambda^(1/2) S Lambda^(1/2)`, by power iteration."""
+    active = np.flatnonzero(lam > 0)
+    root = np.sqrt(lam[active])
+    matrix = spread[:, active[:, None], active]
+    vector = np.random.default_rng(0).normal(size=(len(matrix), len(active), 1))
+    top = 0.0
+    for _ in range(40):
+        vector = root[:, None] * (matrix @ (root[:, None] * vector))
+        norms = np.linalg.norm(vector, axis=1, keepdims=True)
+        top = float(norms.max())
+        vector = vector / np.maximum(norms, 1e-300)
+    return top
 
 
 def _transitions(plan: Schedule):

@@ -118,6 +118,8 @@ def _matrices(array: np.ndarray) -> np.ndarray:
     taps, inputs, groups, outputs = array.shape
     if inputs == outputs == 1:
         return array.reshape(taps, groups)
+    if groups == 1:
+        return array[:, :, 0].swapaxes(1, 2)
     full = np.zeros((taps, groups, outputs, groups, inputs))
     index = np.arange(groups)
     full[:, index, :, index, :] = array.transpose(2, 0, 3, 1)

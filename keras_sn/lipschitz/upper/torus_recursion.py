@@ -20,6 +20,9 @@ from keras_sn.lipschitz.upper.torus_weights import Weights
 # Numbers of the arrays that are worked on at once.
 _CHUNK = 2**22
 
+# How often to make multipliers smaller that prove nothing.
+_TRIALS = 4
+
 # Of the number of a stage and the covariance before its activations: Lambda.
 Choice = Callable[[int, np.ndarray], np.ndarray]
 
@@ -58,20 +61,27 @@ class Recursion:
             spread = self._moved(
                 covariance, state, reduction, stage.rows, stage.reduction
             )
-            lam = choice(i, spread)
-            covariance = np.concatenate(
-                [
-                    activate(spread[part], self.slopes[i], lam)
-                    for part in _parts(len(spread), 8 * spread[0].size)
-                ]
-            )
-            if not np.all(np.isfinite(covariance[:, 0, 0])):
+            covariance = self._activated(i, spread, choice(i, spread))
+            if covariance is None:
                 return math.inf
             state, reduction = stage.state, stage.reduction
         after = plan.signals[plan.exit].reduction
         spread = self._moved(covariance, state, reduction, [plan.exit], after)
         top = float(largest(spread).max())
         return math.sqrt(top) * (1 + 1e-15) if top > 0 else top
+
+    def _activated(self, i, spread, lam) -> np.ndarray | None:
+        """The covariance behind a stage, `None` if nothing is proved."""
+        for _ in range(_TRIALS):
+            parts = []
+            for part in _parts(len(spread), 8 * spread[0].size):
+                parts.append(activate(spread[part], self.slopes[i], lam))
+                if not np.all(np.isfinite(parts[-1][:, 0, 0])):
+                    break
+            else:
+                return np.concatenate(parts)
+            lam = lam * 0.8
+        return None
 
     def _moved(self, covariance, state, before, rows, after) -> np.ndarray:
         """The covariance of values, given that of the state."""

@@ -4,6 +4,7 @@ import dataclasses
 
 from keras_sn.lipschitz.graph import Graph
 from keras_sn.lipschitz.graph import Step
+from keras_sn.lipschitz.upper.chains import split_into_chains
 from keras_sn.lipschitz.upper.torus_reading import Combination
 from keras_sn.lipschitz.upper.torus_reading import Linear
 from keras_sn.lipschitz.upper.torus_reading import NotOnTorus
@@ -118,3 +119,49 @@ def uses_of(graph: Graph) -> dict[int, int]:
         for value in step.inputs:
             uses[value] = uses.get(value, 0) + 1
     return uses
+
+
+def sections_of(graph: Graph) -> list[Region | list[Step]]:
+    """A graph in regions and, for the rest of it, chains.
+
+    Returns:
+        The sections, each behind those it depends on.
+    """
+    uses = uses_of(graph)
+    position = {id(step): i for i, step in enumerate(graph.steps)}
+    chains = {
+        id(step): chain
+        for chain in split_into_chains(graph)
+        for step in chain
+    }
+    regions: list[Region] = []
+    free = {id(step): step for step in graph.steps}
+    for step in graph.steps:
+        if id(step) not in free:
+            continue
+        behind = position[id(step)]
+        candidates = [
+            [
+                other
+                for other in steps
+                if id(other) in free and position[id(other)] >= behind
+            ]
+            for steps in (graph.steps, chains[id(step)])
+        ]
+        found = [region_from(graph, steps, uses) for steps in candidates]
+        known = [region for region in found if region is not None]
+        if known:
+            regions.append(max(known, key=lambda region: len(region.steps)))
+            for taken in regions[-1].steps:
+                del free[id(taken)]
+    # What a region takes from outside is still needed outside of it.
+    entries = [region.entry for region in regions]
+    rest = Graph(graph.inputs, list(free.values()), graph.outputs + entries)
+    return sorted(
+        [*regions, *split_into_chains(rest)],
+        key=lambda section: position[id(_steps(section)[0])],
+    )
+
+
+def _steps(section: Region | list[Step]) -> list[Step]:
+    return section.steps if isinstance(section, Region) else section
