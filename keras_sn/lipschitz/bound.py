@@ -28,7 +28,7 @@ from keras_sn.lipschitz.upper.distances import summed
 from keras_sn.lipschitz.upper.effort import METHODS
 from keras_sn.lipschitz.upper.effort import Effort
 from keras_sn.lipschitz.upper.folding import Link
-from keras_sn.lipschitz.upper.torus_bound import torus_bound
+from keras_sn.lipschitz.upper.torus_bound import chain_bound
 from keras_sn.lipschitz.upper.torus_regions import Region
 from keras_sn.lipschitz.upper.torus_regions import sections_of
 from keras_sn.norms.proofs import product_upper
@@ -203,7 +203,7 @@ def _bound_sections(
 
 def _region_rows(region: Region, effort: Effort) -> tuple[list[Row], float]:
     """The rows of a region, and its constant."""
-    found = torus_bound(region.plan, effort)
+    found = chain_bound(region, effort)
     names = " + ".join(dict.fromkeys(step.name for step in region.steps))
     row = Row(names, found.bound, UPPER, found.source)
     if math.isfinite(found.bound) and not found.others_are_cheap:

@@ -12,27 +12,34 @@ from keras_sn.lipschitz.upper.torus_descent import Descent
 from keras_sn.lipschitz.upper.torus_descent import top_of
 from keras_sn.lipschitz.upper.torus_grid import Torus
 from keras_sn.lipschitz.upper.torus_grid import smallest_torus
+from keras_sn.lipschitz.upper.torus_recursion import Choice
 from keras_sn.lipschitz.upper.torus_recursion import Recursion
+from keras_sn.lipschitz.upper.torus_regions import Region
 from keras_sn.lipschitz.upper.torus_schedule import Schedule
+from keras_sn.lipschitz.upper.torus_schedule import schedule
+from keras_sn.lipschitz.upper.unrolled_chain import unrolled
+from keras_sn.lipschitz.upper.unrolled_chain import width
 
 # Multiply-adds of complex numbers a second, and bytes at hand.
 _SPEED, _MEMORY = 1.5e9, 4e9
-# Evaluations that a descent of "auto" and of "refined" may take.
+# Steps of a descent that "auto" and "refined" take at most.
 _FEW, _MANY = 40, 300
-# Seconds that "auto" spends on the descent of a chain at most.
-_PATIENCE = 3.0
+# Seconds that "auto" spends on a descent, and shortest ones worth the while.
+_PATIENCE, _FEWEST = 3.0, 8
 # Seconds of a recursion, about, up to which others are compared with it.
 _CHEAP = 0.03
+# Numbers of an image up to which it may be unrolled.
+_WIDEST = 2048
 
 
 @dataclasses.dataclass
-class TorusBound:
+class ChainBound:
     """What came of a chain.
 
     Attributes:
         bound: The bound, `inf` if nothing was proved.
         source: How it was found.
-        left_out: Why it was not tried, or `None`.
+        left_out: Why something was not tried, or `None`.
         others_are_cheap: Whether other methods are cheap enough to compare.
     """
 
@@ -42,40 +49,65 @@ class TorusBound:
     others_are_cheap: bool = True
 
 
-def torus_bound(plan: Schedule, effort: Effort) -> TorusBound:
-    """Bounds a chain on a torus.
+def chain_bound(region: Region, effort: Effort) -> ChainBound:
+    """Bounds a chain of convolutions.
 
-    Zero padding is a mask, and a mask is an activation of slope 0. So a chain
-    on images embeds into the same chain on a torus that is a little larger,
-    where every convolution is block diagonal: one covariance recursion for
-    each frequency, with multipliers per channel that all of them share. Of
-    the multipliers several are tried; those that give the least are proved.
+    On a torus: zero padding is a mask, and a mask is an activation of slope
+    0. So a chain on images embeds into the same chain on a torus that is a
+    little larger, where every convolution is block diagonal: one covariance
+    recursion for each frequency, with multipliers per channel that all of
+    them share. Where images are small, unrolled too: one matrix, and a
+    multiplier for each number of the image.
 
     Args:
-        plan: The `Schedule` of the chain.
+        region: The `Region`.
         effort: The `Effort`.
 
     Returns:
-        `TorusBound`.
+        `ChainBound`.
     """
-    torus = smallest_torus(list(plan.linear.values()), plan.signals)
+    plan = region.plan
+    torus = smallest_torus(region.operations, plan.signals)
     seconds, size = cost(plan, torus)
+    flat = None if effort.method == "closed_form" else _unrolled(region, effort)
     if size > _MEMORY:
         reason = f"its torus of {torus} takes {size / 1e9:.0f} GB"
-        return TorusBound(math.inf, left_out=reason)
-    if 3 * seconds > effort.remaining and seconds > 0.1:
+        best = ChainBound(math.inf, left_out=reason)
+    elif 2 * seconds > effort.remaining and seconds > 0.1:
         reason = f"its torus of {torus} takes about {seconds:.0f} s"
-        return TorusBound(math.inf, left_out=reason)
-    multipliers = _chosen(plan, torus, seconds, effort)
-    recursion = Recursion(plan, torus)
-    bound = recursion.bound(multipliers)
-    refined = effort.method == "refined"
-    source = "LipSDP by descent" if refined else "LipSDP"
-    return TorusBound(
-        bound,
-        f"{source} on a torus of {torus}",
-        others_are_cheap=seconds < _CHEAP,
-    )
+        best = ChainBound(math.inf, left_out=reason)
+    else:
+        # What is unrolled gets tighter with time, and needs it more.
+        share = 1.0 if flat is None else 0.3
+        choice = _chosen(plan, torus, effort, share)
+        best = ChainBound(
+            Recursion(plan, torus).bound(choice),
+            f"{_source(effort)} on a torus of {torus}",
+            others_are_cheap=seconds < _CHEAP,
+        )
+    if flat is not None:
+        torus = Torus(())
+        bound = Recursion(flat, torus).bound(_chosen(flat, torus, effort, 1.0))
+        if bound < best.bound:
+            source = f"{_source(effort)}, images unrolled"
+            best = dataclasses.replace(best, bound=bound, source=source)
+    return best
+
+
+def _source(effort: Effort) -> str:
+    return "LipSDP by descent" if effort.method == "refined" else "LipSDP"
+
+
+def _unrolled(region: Region, effort: Effort) -> Schedule | None:
+    """The chain unrolled, where that is affordable."""
+    signals = region.plan.signals
+    if max(map(width, signals.values())) > _WIDEST:
+        return None
+    operations, flat = unrolled(region.operations, signals)
+    plan = schedule(operations, flat, region.entry, region.exit, masks=False)
+    seconds, _ = cost(plan, Torus(()))
+    time = effort.remaining if effort.method == "refined" else _PATIENCE
+    return plan if _FEWEST * seconds < time else None
 
 
 def cost(plan: Schedule, torus: Torus) -> tuple[float, float]:
@@ -90,40 +122,53 @@ def cost(plan: Schedule, torus: Torus) -> tuple[float, float]:
     for rows, after in ends:
         outputs = sum(plan.signals[value].channels for value in rows)
         fine, coarse = (len(torus.points(r)) for r in (before, after))
-        work += 2 * fine * channels * outputs * (channels + outputs)
-        work += 6 * coarse * outputs**3
-        largest = max(largest, 48.0 * max(fine * channels**2, coarse * outputs**2))
+        work += fine * channels * outputs * (channels + outputs)
+        if not (work and channels * 2 <= outputs and fine == 1):
+            work += 2 * coarse * outputs**3
+        numbers = max(fine * channels**2, coarse * outputs**2)
+        largest = max(largest, 48.0 * numbers)
         channels, before = outputs, after
-    return work / _SPEED, largest
+    real = math.prod(torus.sizes) == 1
+    return work / _SPEED / (4 if real else 1), largest
 
 
-def _chosen(plan: Schedule, torus: Torus, seconds: float, effort: Effort):
-    """The multipliers to prove, as a function of the covariance."""
+def _chosen(
+    plan: Schedule, torus: Torus, effort: Effort, share: float
+) -> Choice:
+    """The multipliers to prove, as a function of the covariance.
+
+    Args:
+        plan: The `Schedule`.
+        torus: The `Torus`.
+        effort: The `Effort`.
+        share: The share of the time left that may be used.
+    """
     refined = effort.method == "refined"
-    patience = effort.remaining - 4 * seconds
+    seconds, _ = cost(plan, torus)
+    patience = share * effort.remaining - 4 * seconds
     if not refined:
         patience = min(patience, _PATIENCE)
-    evaluations = _MANY if refined else _FEW
     small = torus
-    if not refined and evaluations * seconds > patience:
-        small = _smaller(plan, torus, patience / evaluations)
+    if not refined and _FEWEST * seconds > patience:
+        small = _smaller(plan, torus, patience / _FEWEST)
     descent = Descent(plan, small)
-    starts = [descent.formula(share) for share in (1.0, 0.25)]
-    values = [descent(start)[0] for start in starts]
-    start = starts[int(np.argmin(values))]
+    starts = [descent.formula(factor) for factor in (1.0, 0.25)]
+    logs = min(starts, key=lambda start: descent(start)[0])
+    steps = _MANY if refined else _FEW
 
     def on_step(step: int, value: float, _: np.ndarray) -> None:
         if refined and effort.progress is not None:
-            effort.progress(step + 1, evaluations, math.exp(value / 2))
+            effort.progress(step + 1, steps, math.exp(value / 2))
 
-    logs, value = minimize(
-        descent,
-        start,
-        iterations=evaluations,
-        deadline=time.monotonic() + max(patience, 0.0),
-        on_step=on_step,
-        tolerance=1e-9 if refined else 1e-4,
-    )
+    if effort.method != "closed_form":
+        logs, _ = minimize(
+            descent,
+            logs,
+            iterations=steps,
+            deadline=time.monotonic() + max(patience, 0.0),
+            on_step=on_step,
+            tolerance=1e-6 if refined else 1e-4,
+        )
     lambdas = descent.lambdas(logs)
     if small is torus:
         return lambda i, spread: lambdas[i]
@@ -138,12 +183,16 @@ def _smaller(plan: Schedule, torus: Torus, seconds: float) -> Torus:
         math.lcm(*(step[axis] for step in steps if step is not None))
         for axis in range(len(torus.sizes))
     ]
-    counts = [size // c for size, c in zip(torus.sizes, common, strict=True)]
-    for largest in range(max(counts), 1, -1):
-        sizes = tuple(
-            c * min(count, largest)
-            for c, count in zip(common, counts, strict=True)
+    counts = [max(n // c, 1) for n, c in zip(torus.sizes, common, strict=True)]
+    for largest in range(max(counts, default=1), 0, -1):
+        smaller = Torus(
+            tuple(
+                min(n, c * min(count, largest))
+                for n, c, count in zip(
+                    torus.sizes, common, counts, strict=True
+                )
+            )
         )
-        if cost(plan, Torus(sizes))[0] <= seconds:
-            return Torus(sizes)
-    return Torus(tuple(c if s > 1 else 1 for c, s in zip(common, torus.sizes)))
+        if cost(plan, smaller)[0] <= seconds:
+            break
+    return smaller

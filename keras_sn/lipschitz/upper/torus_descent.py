@@ -25,7 +25,10 @@ class Move:
         self.weight, self.met, self.real = weight, met, real
 
     def forward(self, covariance: np.ndarray) -> np.ndarray:
-        spread = self.weight @ covariance @ _adjoint(self.weight)
+        if isinstance(covariance, Beginning):
+            spread = covariance.through(self.weight)
+        else:
+            spread = self.weight @ covariance @ _adjoint(self.weight)
         if self.met is None:
             return spread
         spread = spread[self.met.index]
@@ -46,6 +49,47 @@ class Move:
             shares = self.met.counts / index.shape[1]
             directions = spread * np.sqrt(shares)[:, None, None]
         return _adjoint(self.weight) @ directions
+
+
+class Beginning:
+    """The first activations, where the inputs are fewer than what they act on.
+
+    What `Activation` gives, as `V V^H` and a diagonal: with `U U^H = (S^-1 -
+    Lambda)^-1`, `U = W (1 - W^H Lambda W)^(-1/2)`.
+
+    Args:
+        weight: The first weight, `(points, n, inputs)`.
+        slopes: `Slopes`.
+        lam: The diagonal of `Lambda`.
+
+    Raises:
+        numpy.linalg.LinAlgError: As `Activation`.
+    """
+
+    def __init__(self, weight, slopes, lam):
+        self.slopes, self.lam = slopes, lam
+        scaled = np.sqrt(lam)[:, None] * weight
+        core = np.eye(weight.shape[-1]) - _adjoint(scaled) @ scaled
+        factor = np.linalg.cholesky(core)
+        self.root = _adjoint(np.linalg.solve(factor, _adjoint(weight)))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            free = np.where(slopes.radius > 0, slopes.radius**2 / lam, 0.0)
+        self.free = free
+        self.covariance = self
+
+    def through(self, weight):
+        """`W P W^H`."""
+        wide = weight @ (self.slopes.mid[:, None] * self.root)
+        return wide @ _adjoint(wide) + (weight * self.free) @ _adjoint(weight)
+
+    def back(self, directions):
+        """As that of `Activation`."""
+        moved = self.slopes.mid[:, None] * directions
+        behind = self.root @ (_adjoint(self.root) @ moved)
+        gained = (np.abs(behind) ** 2).sum(axis=-1)
+        lost = (np.abs(directions) ** 2).sum(axis=-1)
+        before = moved + self.lam[:, None] * behind
+        return before, self.lam * gained - self.free * lost
 
 
 class Descent:
@@ -89,16 +133,55 @@ class Descent:
             share: A factor for the multipliers of what stands beside values
                 that stay as they are.
         """
-        covariance, logs = self._first(), []
-        for i, slopes in enumerate(self.slopes):
-            spread = self.moves[i].forward(covariance)
+        logs = []
+
+        def choice(i: int, spread: np.ndarray) -> np.ndarray:
             shape = ratio_shape(spread, self.moves[i + 1].weight)
-            lam = multipliers(spread, slopes, shape, shared=True)
+            lam = multipliers(spread, self.slopes[i], shape, shared=True)
             if len(self.active[i]) < len(lam):
                 lam = lam * share
             logs.append(np.log(lam[self.active[i]]))
-            covariance = Activation(spread, slopes, lam).covariance
-        return np.concatenate(logs) if logs else np.zeros(0)
+            return lam
+
+        self._run(choice)
+        return np.concatenate([*logs, np.zeros(0)])
+
+    def tops(self, logs: np.ndarray) -> list[float]:
+        """`lambda_max(Lambda^(1/2) S Lambda^(1/2))` of each stage."""
+        lambdas, tops = self.lambdas(logs), []
+
+        def choice(i: int, spread: np.ndarray) -> np.ndarray:
+            tops.append(top_of(spread, lambdas[i]))
+            return lambdas[i]
+
+        self._run(choice)
+        return tops
+
+    def _run(self, choice) -> tuple[list, np.ndarray]:
+        """The activations of all stages, and the covariance at the end.
+
+        Args:
+            choice: Function of `(i, S)`, the multipliers of a stage; a list
+                of them where nothing depends on `S`.
+        """
+        covariance, steps = self._first(), []
+        given = choice if isinstance(choice, list) else None
+        for i, slopes in enumerate(self.slopes):
+            move = self.moves[i]
+            if i == 0 and given and self._begins_small:
+                steps.append(Beginning(move.weight, slopes, given[0]))
+            else:
+                spread = move.forward(covariance)
+                lam = choice(i, spread) if given is None else given[i]
+                steps.append(Activation(spread, slopes, lam))
+            covariance = steps[-1].covariance
+        return steps, self.moves[-1].forward(covariance)
+
+    @property
+    def _begins_small(self) -> bool:
+        first = self.moves[0]
+        rows, columns = first.weight.shape[1:]
+        return first.met is None and 2 * columns <= rows
 
     def _first(self) -> np.ndarray:
         move = self.moves[0]
@@ -120,30 +203,13 @@ class Descent:
             result.append(lam)
         return result
 
-    def tops(self, logs: np.ndarray) -> list[float]:
-        """`lambda_max(Lambda^(1/2) S Lambda^(1/2))` of each stage."""
-        covariance, result = self._first(), []
-        for move, slopes, lam in zip(
-            self.moves, self.slopes, self.lambdas(logs), strict=False
-        ):
-            spread = move.forward(covariance)
-            result.append(top_of(spread, lam))
-            covariance = Activation(spread, slopes, lam).covariance
-        return result
-
     def __call__(self, logs: np.ndarray) -> tuple[float, np.ndarray | None]:
         """`log L^2`, smoothed over frequencies, and its gradient."""
         if np.abs(logs).max(initial=0.0) > 300:
             return math.inf, None
-        covariance, steps = self._first(), []
         try:
-            for move, slopes, lam in zip(
-                self.moves, self.slopes, self.lambdas(logs), strict=False
-            ):
-                spread = move.forward(covariance)
-                steps.append(Activation(spread, slopes, lam))
-                covariance = steps[-1].covariance
-            values, vectors = np.linalg.eigh(self.moves[-1].forward(covariance))
+            steps, spread = self._run(self.lambdas(logs))
+            values, vectors = np.linalg.eigh(spread)
         except np.linalg.LinAlgError:
             return math.inf, None
         tops, vectors = values[:, -1], vectors[:, :, -1:]
@@ -156,7 +222,9 @@ class Descent:
         directions = vectors * np.sqrt(shares)[:, None, None]
         gradient = []
         for i in reversed(range(len(steps))):
-            directions, slope = steps[i].back(self.moves[i + 1].back(directions))
+            directions, slope = steps[i].back(
+                self.moves[i + 1].back(directions)
+            )
             gradient.append(slope.sum(axis=0)[self.active[i]])
         return value, np.concatenate([*gradient[::-1], np.zeros(0)])
 

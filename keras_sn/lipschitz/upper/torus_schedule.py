@@ -56,13 +56,22 @@ def schedule(
     signals: dict[int, Signal],
     entry: int,
     exit: int,
+    masks: bool = True,
 ) -> Schedule:
     """Puts the operations of a chain in stages.
+
+    Args:
+        operations: The operations.
+        signals: The `Signal` of each value.
+        entry: The value that the chain starts from.
+        exit: The value that it gives.
+        masks: Whether to put masks in front of what pads with zeros.
 
     Raises:
         NotOnTorus: If values of different resolution would be side by side.
     """
-    operations, signals = with_masks(operations, signals, exit)
+    if masks:
+        operations, signals = with_masks(operations, signals)
     plan = Schedule(entry, exit, [], {}, signals)
     waiting, known = list(operations), {entry}
     while waiting:
@@ -113,7 +122,7 @@ def _stage(
 
 
 def with_masks(
-    operations: list[Operation], signals: dict[int, Signal], exit: int
+    operations: list[Operation], signals: dict[int, Signal]
 ) -> tuple[list[Operation], dict[int, Signal]]:
     """The operations, with masks where padding needs zeros to read.
 
@@ -184,13 +193,15 @@ def _reads_outside(op: Linear, signals: dict[int, Signal]) -> bool:
 def _stays_inside(op: Linear, signals: dict[int, Signal]) -> bool:
     """Whether an image that is zero outside gives one that is.
 
-    So it is for a map of single positions that leaves none of them out.
+    So it is where outputs outside of the image read outside alone.
     """
-    sizes, strides = signals[op.source].sizes, op.taps.strides
-    if strides is None or len(op.taps.positions) > 1:
+    source, strides = signals[op.source].sizes, op.taps.strides
+    if strides is None:
         return False
-    reads = op.taps.reads(signals[op.target].sizes)
+    first, last = op.taps.positions.min(axis=0), op.taps.positions.max(axis=0)
     return all(
-        low <= 0 and high + stride >= size
-        for (low, high), stride, size in zip(reads, strides, sizes, strict=True)
+        a + stride * after >= before and b < stride
+        for a, b, stride, before, after in zip(
+            first, last, strides, source, signals[op.target].sizes, strict=True
+        )
     )
