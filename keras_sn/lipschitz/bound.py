@@ -1,6 +1,7 @@
 """lipschitz_bound: the Lipschitz constant of a network, bracketed."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -170,7 +171,7 @@ def _sections(graph: Graph, effort: Effort) -> list[Region | list[Step]]:
 
 
 def _bound_sections(
-    graph: Graph, effort: Effort, sections: list[Region | list[Step]]
+    graph: Graph, effort: Effort, sections: Sequence[Region | list[Step]]
 ) -> tuple[Square, list[Row]]:
     values: dict[int, Square] = {}
     for i, value in enumerate(graph.inputs):

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 from keras_sn.lipschitz.pieces.merge import Shape
@@ -30,7 +31,7 @@ class Step:
     outputs: list[int]
     operation: Any
     run: Callable[[list], list]
-    shapes: list[Shape] | None = None
+    shapes: Sequence[Shape] | None = None
 
 
 @dataclasses.dataclass

@@ -188,9 +188,7 @@ def _smaller(plan: Schedule, torus: Torus, seconds: float) -> Torus:
         smaller = Torus(
             tuple(
                 min(n, c * min(count, largest))
-                for n, c, count in zip(
-                    torus.sizes, common, counts, strict=True
-                )
+                for n, c, count in zip(torus.sizes, common, counts, strict=True)
             )
         )
         if cost(plan, smaller)[0] <= seconds:

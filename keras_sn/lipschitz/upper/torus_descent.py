@@ -1,6 +1,7 @@
 """Multipliers of a chain on a torus: a formula, and descent from there."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from keras_sn.lipschitz.upper.worst_directions import Activation
 
 # The maximum over frequencies as a norm with that exponent.
 _EXPONENT = 24.0
+_LARGEST = 1e100
 
 
 class Move:
@@ -137,7 +139,10 @@ class Descent:
 
         def choice(i: int, spread: np.ndarray) -> np.ndarray:
             shape = ratio_shape(spread, self.moves[i + 1].weight)
-            lam = multipliers(spread, self.slopes[i], shape, shared=True)
+            with np.errstate(over="ignore", invalid="ignore"):
+                lam = multipliers(spread, self.slopes[i], shape, shared=True)
+            # Where nothing comes in, all that are large do.
+            lam = np.nan_to_num(np.minimum(lam, _LARGEST), nan=_LARGEST)
             if len(self.active[i]) < len(lam):
                 lam = lam * share
             logs.append(np.log(lam[self.active[i]]))
@@ -164,7 +169,8 @@ class Descent:
             choice: Function of `(i, S)`, the multipliers of a stage; a list
                 of them where nothing depends on `S`.
         """
-        covariance, steps = self._first(), []
+        covariance: Any = self._first()
+        steps: list[Activation | Beginning] = []
         given = choice if isinstance(choice, list) else None
         for i, slopes in enumerate(self.slopes):
             move = self.moves[i]

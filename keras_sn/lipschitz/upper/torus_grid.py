@@ -8,9 +8,9 @@ import numpy as np
 
 from keras_sn.linear_maps.frequencies import half_grid
 from keras_sn.lipschitz.upper.torus_maps import Sizes
-from keras_sn.lipschitz.upper.torus_reading import Linear
-from keras_sn.lipschitz.upper.torus_reading import Operation
-from keras_sn.lipschitz.upper.torus_reading import Signal
+from keras_sn.lipschitz.upper.torus_operations import Linear
+from keras_sn.lipschitz.upper.torus_operations import Operation
+from keras_sn.lipschitz.upper.torus_operations import Signal
 
 Reduction = Sizes | None
 
@@ -67,17 +67,22 @@ def smallest_torus(
         strides = op.taps.strides or (2,) * axes
         moving |= op.taps.positions.any(axis=0) | (np.array(strides) > 1)
         for axis, (low, high) in enumerate(op.taps.reads(after.sizes)):
-            size, factor = before.sizes[axis], before.reduction[axis]
+            size, factor = before.sizes[axis], _factors(before)[axis]
             room = max(size + max(-low, 0), high + 1)
             needed[axis] = max(needed[axis], room * factor)
     for signal in signals.values():
         for axis, size in enumerate(signal.sizes):
-            factor = signal.reduction[axis]
+            factor = _factors(signal)[axis]
             needed[axis] = max(needed[axis], size * factor)
             common[axis] = np.lcm(common[axis], factor)
     # Where nothing moves along an axis, each position is a chain of its own.
     sizes = np.where(moving, -(-needed // common) * common, 1)
     return Torus(tuple(map(int, sizes)))
+
+
+def _factors(signal: Signal) -> Sizes:
+    assert signal.reduction is not None
+    return signal.reduction
 
 
 @functools.lru_cache(maxsize=64)

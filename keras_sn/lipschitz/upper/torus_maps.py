@@ -144,7 +144,9 @@ def averaging_taps(piece: Averaging, channels: int) -> Taps:
 def mean_taps(sizes: Sizes, channels: int) -> Taps:
     """The mean over all positions."""
     count = math.prod(sizes)
-    return Taps(np.full((count, channels), 1 / count), _raster(sizes), None, EPS)
+    return Taps(
+        np.full((count, channels), 1 / count), _raster(sizes), None, EPS
+    )
 
 
 def flattened_taps(matrix: Matrix, sizes: Sizes, channels: int) -> Taps:

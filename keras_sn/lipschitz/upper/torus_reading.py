@@ -21,68 +21,12 @@ from keras_sn.lipschitz.pieces.spatial import Margins
 from keras_sn.lipschitz.upper import torus_maps
 from keras_sn.lipschitz.upper.torus_maps import Sizes
 from keras_sn.lipschitz.upper.torus_maps import Taps
-
-
-class NotOnTorus(Exception):
-    """Why something cannot be part of a chain on a torus."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Signal:
-    """A value of the graph.
-
-    Attributes:
-        sizes: Sizes of the image, `()` where there is one position.
-        channels: Number of channels.
-        last: Whether the channels are the last axis.
-        reduction: By how much positions are further apart than at the entry
-            of the chain, per axis; `None` behind the end of the images.
-        flat: Whether it is flattened, positions before channels.
-    """
-
-    sizes: Sizes
-    channels: int
-    last: bool
-    reduction: Sizes | None
-    flat: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Linear:
-    """A linear map between two values."""
-
-    source: int
-    target: int
-    taps: Taps
-
-
-@dataclasses.dataclass(frozen=True)
-class Combination:
-    """A sum of values times numbers, or values side by side."""
-
-    sources: tuple[int, ...]
-    target: int
-    weights: tuple[float, ...] | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Sloped:
-    """An activation, slopes in an interval."""
-
-    source: int
-    target: int
-    low: float
-    high: float
-
-
-Operation = Linear | Combination | Sloped
-
-
-def sources_of(operation: Operation) -> tuple[int, ...]:
-    """The values that it takes."""
-    if isinstance(operation, Combination):
-        return operation.sources
-    return (operation.source,)
+from keras_sn.lipschitz.upper.torus_operations import Combination
+from keras_sn.lipschitz.upper.torus_operations import Linear
+from keras_sn.lipschitz.upper.torus_operations import NotOnTorusError
+from keras_sn.lipschitz.upper.torus_operations import Operation
+from keras_sn.lipschitz.upper.torus_operations import Signal
+from keras_sn.lipschitz.upper.torus_operations import Sloped
 
 
 def entry_signal(shape: Shape, pieces: Sequence[Piece]) -> Signal:
@@ -93,11 +37,11 @@ def entry_signal(shape: Shape, pieces: Sequence[Piece]) -> Signal:
         pieces: What follows; the first to know the channel axis tells it.
 
     Raises:
-        NotOnTorus: If the size is not known.
+        NotOnTorusError: If the size is not known.
     """
     sizes = tuple(size for size in shape[1:] if size is not None)
     if len(sizes) < len(shape) - 1 or not sizes:
-        raise NotOnTorus("The input size is not known.")
+        raise NotOnTorusError("The input size is not known.")
     if len(sizes) == 1:
         return Signal((), sizes[0], True, None)
     last = next(filter(None, map(_channel_axis, pieces)), -1) != 1
@@ -130,15 +74,15 @@ class Reader:
         """The operations of a step, whose sources have been read.
 
         Raises:
-            NotOnTorus: If it is something else.
+            NotOnTorusError: If it is something else.
         """
         if len(step.outputs) != 1:
-            raise NotOnTorus("It has several outputs.")
+            raise NotOnTorusError("It has several outputs.")
+        operations: list[Operation] = []
         if isinstance(step.pieces, Merge):
             operations = [self._merge(step.pieces, step)]
         else:
             (value,) = step.inputs
-            operations = []
             for piece in step.pieces:
                 for operation in self._piece(piece, value):
                     operations.append(operation)
@@ -165,15 +109,15 @@ class Reader:
         signals = [self.signals[value] for value in step.inputs]
         first = signals[0]
         if any(signal.flat for signal in signals):
-            raise NotOnTorus("It merges what is flattened.")
+            raise NotOnTorusError("It merges what is flattened.")
         sources = tuple(step.inputs)
         if merge.weights is not None:
             if any(signal != first for signal in signals):
-                raise NotOnTorus("It merges different shapes.")
+                raise NotOnTorusError("It merges different shapes.")
             weights = tuple(merge.weights)
             return Combination(sources, self._new(first), weights)
         if merge.axis is None:
-            raise NotOnTorus(f"{step.name} does not merge linearly.")
+            raise NotOnTorusError(f"{step.name} does not merge linearly.")
         channels = sum(signal.channels for signal in signals)
         wide = dataclasses.replace(first, channels=channels)
         along_channels = _is_channel_axis(merge.axis, first)
@@ -181,7 +125,7 @@ class Reader:
             dataclasses.replace(signal, channels=channels) != wide
             for signal in signals
         ):
-            raise NotOnTorus(f"{step.name} merges along other axes.")
+            raise NotOnTorusError(f"{step.name} merges along other axes.")
         return Combination(sources, self._new(wide), None)
 
     def _piece(self, piece: Piece, value: int) -> list[Operation]:
@@ -196,7 +140,7 @@ class Reader:
             return [self._behind_flatten(piece, value, signal)]
         axis = _channel_axis(piece)
         if axis is None or not _is_channel_axis(axis, signal):
-            raise NotOnTorus(f"{piece.source}: not a map of a chain.")
+            raise NotOnTorusError(f"{piece.source}: not a map of a chain.")
         if isinstance(piece, GlobalAveraging):
             return [self._mean(piece, value, signal)]
         if isinstance(piece, Averaging):
@@ -215,19 +159,19 @@ class Reader:
         if not signal.sizes:
             return self._alias(value)
         if piece.channel_of is None or signal.flat:
-            raise NotOnTorus("Flatten of an unknown shape.")
+            raise NotOnTorusError("Flatten of an unknown shape.")
         return self._alias(value, flat=True)
 
     def _behind_flatten(self, piece, value: int, signal: Signal) -> Operation:
         if not isinstance(piece, Matrix) or piece.channel_of is not None:
-            raise NotOnTorus(f"{piece.source}: not a map of a chain.")
+            raise NotOnTorusError(f"{piece.source}: not a map of a chain.")
         taps = torus_maps.flattened_taps(piece, signal.sizes, signal.channels)
         after = Signal((), taps.outputs, True, None)
         return Linear(value, self._new(after), taps)
 
     def _mean(self, piece, value: int, signal: Signal) -> Operation:
         if not signal.sizes:
-            raise NotOnTorus("A mean over positions behind the images.")
+            raise NotOnTorusError("A mean over positions behind the images.")
         taps = torus_maps.mean_taps(signal.sizes, signal.channels)
         after = Signal((), signal.channels, True, None)
         return Linear(value, self._new(after), taps)
@@ -239,7 +183,7 @@ class Reader:
         after = _behind(taps, signal, window.output_size(sizes))
         factor = torus_maps.largest_edge_factor(piece)
         if factor > 1 and piece.repeats_edges:
-            raise NotOnTorus(
+            raise NotOnTorusError(
                 "Average pooling that repeats the edges of its input."
             )
         pooled = Linear(value, self._new(after), taps)
@@ -265,28 +209,30 @@ class Reader:
                     sizes, piece.margins, strict=True
                 )
             )
-        elif isinstance(piece, Diagonal):
-            taps = torus_maps.pointwise_taps(piece, axes)
-        elif isinstance(piece, Matrix) and piece.channel_of is None:
+        elif isinstance(piece, Diagonal) or (
+            isinstance(piece, Matrix) and piece.channel_of is None
+        ):
             taps = torus_maps.pointwise_taps(piece, axes)
         else:
-            raise NotOnTorus(f"{piece.source}: not a map of a chain.")
+            raise NotOnTorusError(f"{piece.source}: not a map of a chain.")
         if taps.inputs != signal.channels:
-            raise NotOnTorus("Channels do not fit.")
+            raise NotOnTorusError("Channels do not fit.")
         if not np.all(np.isfinite(taps.array)):
-            raise NotOnTorus("Its weights are not finite.")
+            raise NotOnTorusError("Its weights are not finite.")
         return Linear(value, self._new(_behind(taps, signal, sizes)), taps)
 
     def _check_placement(self, piece, signal: Signal) -> None:
         placement = piece.placement
         if placement is None or placement.sizes != signal.sizes:
-            raise NotOnTorus(f"{piece.source}: not on an image of known size.")
+            raise NotOnTorusError(
+                f"{piece.source}: not on an image of known size."
+            )
 
 
 def _behind(taps: Taps, signal: Signal, sizes: Sizes) -> Signal:
     """The signal behind a map that leaves an image."""
     if min(sizes, default=1) < 1:
-        raise NotOnTorus("No positions are left.")
+        raise NotOnTorusError("No positions are left.")
     if signal.reduction is None:
         return dataclasses.replace(signal, channels=taps.outputs)
     reduction = tuple(
@@ -303,3 +249,8 @@ def _is_channel_axis(axis: int, signal: Signal) -> bool:
         return axis in (-1, 1)
     axis = axis % (len(signal.sizes) + 2)
     return axis == (len(signal.sizes) + 1 if signal.last else 1)
+
+
+def _reordered(piece: Diagonal | Matrix) -> bool:
+    """Whether its inputs are those of a `Flatten`."""
+    return getattr(piece, "channel_of", None) is not None

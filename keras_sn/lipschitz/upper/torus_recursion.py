@@ -61,9 +61,10 @@ class Recursion:
             spread = self._moved(
                 covariance, state, reduction, stage.rows, stage.reduction
             )
-            covariance = self._activated(i, spread, choice(i, spread))
-            if covariance is None:
+            activated = self._activated(i, spread, choice(i, spread))
+            if activated is None:
                 return math.inf
+            covariance = activated
             state, reduction = stage.state, stage.reduction
         after = plan.signals[plan.exit].reduction
         spread = self._moved(covariance, state, reduction, [plan.exit], after)

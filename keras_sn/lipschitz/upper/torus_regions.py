@@ -5,12 +5,12 @@ import dataclasses
 from keras_sn.lipschitz.graph import Graph
 from keras_sn.lipschitz.graph import Step
 from keras_sn.lipschitz.upper.chains import split_into_chains
-from keras_sn.lipschitz.upper.torus_reading import Combination
-from keras_sn.lipschitz.upper.torus_reading import Linear
-from keras_sn.lipschitz.upper.torus_reading import NotOnTorus
-from keras_sn.lipschitz.upper.torus_reading import Operation
+from keras_sn.lipschitz.upper.torus_operations import Combination
+from keras_sn.lipschitz.upper.torus_operations import Linear
+from keras_sn.lipschitz.upper.torus_operations import NotOnTorusError
+from keras_sn.lipschitz.upper.torus_operations import Operation
+from keras_sn.lipschitz.upper.torus_operations import Sloped
 from keras_sn.lipschitz.upper.torus_reading import Reader
-from keras_sn.lipschitz.upper.torus_reading import Sloped
 from keras_sn.lipschitz.upper.torus_reading import entry_signal
 from keras_sn.lipschitz.upper.torus_schedule import Schedule
 from keras_sn.lipschitz.upper.torus_schedule import schedule
@@ -60,7 +60,7 @@ def region_from(
     (entry,) = first.inputs
     try:
         reader = Reader(entry, entry_signal(shapes[0], pieces))
-    except NotOnTorus:
+    except NotOnTorusError:
         return None
     left = dict(uses)
     included: list[Step] = []
@@ -71,7 +71,7 @@ def region_from(
             continue
         try:
             operations.extend(reader.read(step))
-        except NotOnTorus:
+        except NotOnTorusError:
             if not included:
                 return None
             continue
@@ -91,7 +91,7 @@ def region_from(
             break
         try:
             plan = schedule(operations[:end], reader.signals, entry, value)
-        except NotOnTorus:
+        except NotOnTorusError:
             continue
         chosen = included[:count]
         return Region(chosen, entry, value, operations[:end], plan)
@@ -130,9 +130,7 @@ def sections_of(graph: Graph) -> list[Region | list[Step]]:
     uses = uses_of(graph)
     position = {id(step): i for i, step in enumerate(graph.steps)}
     chains = {
-        id(step): chain
-        for chain in split_into_chains(graph)
-        for step in chain
+        id(step): chain for chain in split_into_chains(graph) for step in chain
     }
     regions: list[Region] = []
     free = {id(step): step for step in graph.steps}

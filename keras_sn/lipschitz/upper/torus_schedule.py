@@ -3,13 +3,13 @@
 import dataclasses
 
 from keras_sn.lipschitz.upper.torus_grid import Reduction
-from keras_sn.lipschitz.upper.torus_reading import Combination
-from keras_sn.lipschitz.upper.torus_reading import Linear
-from keras_sn.lipschitz.upper.torus_reading import NotOnTorus
-from keras_sn.lipschitz.upper.torus_reading import Operation
-from keras_sn.lipschitz.upper.torus_reading import Signal
-from keras_sn.lipschitz.upper.torus_reading import Sloped
-from keras_sn.lipschitz.upper.torus_reading import sources_of
+from keras_sn.lipschitz.upper.torus_operations import Combination
+from keras_sn.lipschitz.upper.torus_operations import Linear
+from keras_sn.lipschitz.upper.torus_operations import NotOnTorusError
+from keras_sn.lipschitz.upper.torus_operations import Operation
+from keras_sn.lipschitz.upper.torus_operations import Signal
+from keras_sn.lipschitz.upper.torus_operations import Sloped
+from keras_sn.lipschitz.upper.torus_operations import sources_of
 
 
 @dataclasses.dataclass
@@ -68,7 +68,7 @@ def schedule(
         masks: Whether to put masks in front of what pads with zeros.
 
     Raises:
-        NotOnTorus: If values of different resolution would be side by side.
+        NotOnTorusError: If values of different resolution would be side by side.
     """
     if masks:
         operations, signals = with_masks(operations, signals)
@@ -112,7 +112,7 @@ def _stage(
     rows = [*(op.source for op in sloped), *kept]
     reductions = {signals[value].reduction for value in rows}
     if len(reductions) > 1:
-        raise NotOnTorus("Branches of different resolution side by side.")
+        raise NotOnTorusError("Branches of different resolution side by side.")
     return Stage(
         rows,
         [*(op.target for op in sloped), *kept],
@@ -131,7 +131,8 @@ def with_masks(
     inside of the image and 0 outside. An activation that may have the slope 0
     is a mask already.
     """
-    signals, masked = dict(signals), []
+    signals = dict(signals)
+    masked: list[Operation] = []
     wanted = _wanted_clean(operations, signals)
     clean = {value for value, s in signals.items() if s.reduction is None}
     clean.add(sources_of(operations[0])[0])

@@ -1,11 +1,11 @@
 """The matrices of a chain's linear maps at the frequencies of a torus."""
 
+import numpy as np
+
 from keras_sn.lipschitz.upper.torus_grid import Torus
-from keras_sn.lipschitz.upper.torus_reading import Linear
+from keras_sn.lipschitz.upper.torus_operations import Linear
 from keras_sn.lipschitz.upper.torus_schedule import Schedule
 from keras_sn.norms.proofs import EPS
-
-import numpy as np
 
 
 class Block:
@@ -123,9 +123,6 @@ def _combined(parts: list[Block], weights) -> Block:
 def _side_by_side(arrays: list[np.ndarray]) -> np.ndarray:
     count = max(len(array) for array in arrays)
     return np.concatenate(
-        [
-            np.broadcast_to(array, (count, *array.shape[1:]))
-            for array in arrays
-        ],
+        [np.broadcast_to(array, (count, *array.shape[1:])) for array in arrays],
         axis=1,
     )

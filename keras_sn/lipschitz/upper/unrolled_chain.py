@@ -6,9 +6,9 @@ import math
 import numpy as np
 
 from keras_sn.lipschitz.upper.torus_maps import Taps
-from keras_sn.lipschitz.upper.torus_reading import Linear
-from keras_sn.lipschitz.upper.torus_reading import Operation
-from keras_sn.lipschitz.upper.torus_reading import Signal
+from keras_sn.lipschitz.upper.torus_operations import Linear
+from keras_sn.lipschitz.upper.torus_operations import Operation
+from keras_sn.lipschitz.upper.torus_operations import Signal
 
 
 def unrolled(
