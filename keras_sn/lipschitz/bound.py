@@ -167,7 +167,8 @@ def bound_graph(graph: Graph, effort: Effort) -> tuple[Square, list[Row]]:
 def _sections(graph: Graph, effort: Effort) -> list[Region | list[Step]]:
     if effort.quick or not effort.allows("closed_form"):
         return list(split_into_chains(graph))
-    return sections_of(graph)
+    # The rest is for the descent, and for what lies outside of regions.
+    return sections_of(graph, effort.remaining / 2)
 
 
 def _bound_sections(

@@ -12,10 +12,10 @@ from keras_sn.lipschitz import lipschitz_bound
 from keras_sn.lipschitz.bound import constant_of
 from keras_sn.lipschitz.tracing import trace
 from keras_sn.lipschitz.upper import torus_bound
+from keras_sn.lipschitz.upper import torus_regions
 from keras_sn.lipschitz.upper.descent import minimize
 from keras_sn.lipschitz.upper.torus_descent import Descent
 from keras_sn.lipschitz.upper.torus_grid import Torus
-from keras_sn.lipschitz.upper.torus_grid import smallest_torus
 from keras_sn.lipschitz.upper.torus_recursion import Recursion
 from keras_sn.lipschitz.upper.torus_regions import Region
 from keras_sn.lipschitz.upper.torus_regions import sections_of
@@ -60,10 +60,6 @@ def certified(plan, torus, steps=0):
     return Recursion(plan, torus).bound(lambda i, spread: lambdas[i])
 
 
-def torus_of(region):
-    return smallest_torus(region.operations, region.plan.signals)
-
-
 @pytest.mark.parametrize("seed", range(fuzzing(15)))
 def test_never_below_an_attack(seed):
     rng = np.random.default_rng(seed)
@@ -73,7 +69,7 @@ def test_never_below_an_attack(seed):
     for region in regions(model):
         if len(region.steps) == len(trace(model, constant_of).steps):
             steps = int(rng.integers(4))
-            bounds.append(certified(region.plan, torus_of(region), steps))
+            bounds.append(certified(region.plan, region.torus, steps))
             bounds.append(certified(flat_plan(region), Torus(()), steps))
     for bound in bounds:
         assert attained <= bound * ROUNDING
@@ -114,7 +110,7 @@ def test_without_activations_unrolled_is_exact(name, end):
     region = whole(model)
     found = certified(flat_plan(region), Torus(()))
     assert found == pytest.approx(exact, rel=1e-5)
-    assert found <= certified(region.plan, torus_of(region), 20) * ROUNDING
+    assert found <= certified(region.plan, region.torus, 20) * ROUNDING
 
 
 def small_network(activation, size=8, strides=1, end=True):
@@ -170,10 +166,10 @@ def test_multipliers_solve_the_dense_inequality(activation, strides, end):
     rng = np.random.default_rng(4)
     model = randomize(small_network(activation, 8, strides, end), rng, 1.5)
     region = whole(model)
-    descent = Descent(region.plan, torus_of(region))
+    descent = Descent(region.plan, region.torus)
     logs, _ = minimize(descent, descent.formula(), iterations=40)
     lambdas = descent.lambdas(logs)
-    recursion = Recursion(region.plan, torus_of(region))
+    recursion = Recursion(region.plan, region.torus)
     bound = recursion.bound(lambda i, spread: lambdas[i])
     matrices = matrices_of(model)
     radii = [slopes.radius for slopes in recursion.slopes]
@@ -214,7 +210,7 @@ def residual_network():
 def test_gradient_of_the_multipliers(flat):
     rng = np.random.default_rng(5)
     region = whole(randomize(residual_network(), rng))
-    plan, torus = region.plan, torus_of(region)
+    plan, torus = region.plan, region.torus
     if flat:
         plan, torus = flat_plan(region), Torus(())
     descent = Descent(plan, torus)
@@ -305,7 +301,7 @@ def test_an_unknown_size_is_bounded_as_before():
 
 
 def test_the_report_says_what_was_left_out(monkeypatch):
-    monkeypatch.setattr(torus_bound, "_MEMORY", 0.0)
+    monkeypatch.setattr(torus_regions, "_MEMORY", 0.0)
     monkeypatch.setattr(torus_bound, "_WIDEST", 0)
     report = lipschitz_bound(he_normal(3), lower=False)
     assert math.isfinite(report.upper)

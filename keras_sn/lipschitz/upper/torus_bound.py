@@ -8,10 +8,10 @@ import numpy as np
 
 from keras_sn.lipschitz.upper.descent import minimize
 from keras_sn.lipschitz.upper.effort import Effort
+from keras_sn.lipschitz.upper.torus_cost import cost
 from keras_sn.lipschitz.upper.torus_descent import Descent
 from keras_sn.lipschitz.upper.torus_descent import top_of
 from keras_sn.lipschitz.upper.torus_grid import Torus
-from keras_sn.lipschitz.upper.torus_grid import smallest_torus
 from keras_sn.lipschitz.upper.torus_recursion import Choice
 from keras_sn.lipschitz.upper.torus_recursion import Recursion
 from keras_sn.lipschitz.upper.torus_regions import Region
@@ -20,8 +20,6 @@ from keras_sn.lipschitz.upper.torus_schedule import schedule
 from keras_sn.lipschitz.upper.unrolled_chain import unrolled
 from keras_sn.lipschitz.upper.unrolled_chain import width
 
-# Multiply-adds of complex numbers a second, and bytes at hand.
-_SPEED, _MEMORY = 1.5e9, 4e9
 # Steps of a descent that "auto" and "refined" take at most.
 _FEW, _MANY = 40, 300
 # Seconds that "auto" spends on a descent, and shortest ones worth the while.
@@ -66,24 +64,17 @@ def chain_bound(region: Region, effort: Effort) -> ChainBound:
     Returns:
         `ChainBound`.
     """
-    plan = region.plan
-    torus = smallest_torus(region.operations, plan.signals)
-    seconds, size = cost(plan, torus)
+    plan, torus = region.plan, region.torus
     flat = None if effort.method == "closed_form" else _unrolled(region, effort)
-    if size > _MEMORY:
-        reason = f"its torus of {torus} takes {size / 1e9:.0f} GB"
-        best = ChainBound(math.inf, left_out=reason)
-    elif 2 * seconds > effort.remaining and seconds > 0.1:
-        reason = f"its torus of {torus} takes about {seconds:.0f} s"
-        best = ChainBound(math.inf, left_out=reason)
-    else:
+    best = ChainBound(math.inf, left_out=region.left_out)
+    if region.left_out is None:
         # What is unrolled gets tighter with time, and needs it more.
         share = 1.0 if flat is None else 0.3
         choice = _chosen(plan, torus, effort, share)
         best = ChainBound(
             Recursion(plan, torus).bound(choice),
             f"{_source(effort)} on a torus of {torus}",
-            others_are_cheap=seconds < _CHEAP,
+            others_are_cheap=cost(plan, torus)[0] < _CHEAP,
         )
     if flat is not None:
         torus = Torus(())
@@ -108,28 +99,6 @@ def _unrolled(region: Region, effort: Effort) -> Schedule | None:
     seconds, _ = cost(plan, Torus(()))
     time = effort.remaining if effort.method == "refined" else _PATIENCE
     return plan if _FEWEST * seconds < time else None
-
-
-def cost(plan: Schedule, torus: Torus) -> tuple[float, float]:
-    """Seconds of one recursion, about, and bytes that it takes."""
-    work, largest = 0.0, 0.0
-    channels = plan.signals[plan.entry].channels
-    before = plan.signals[plan.entry].reduction
-    ends = [
-        *((stage.rows, stage.reduction) for stage in plan.stages),
-        ([plan.exit], plan.signals[plan.exit].reduction),
-    ]
-    for rows, after in ends:
-        outputs = sum(plan.signals[value].channels for value in rows)
-        fine, coarse = (len(torus.points(r)) for r in (before, after))
-        work += fine * channels * outputs * (channels + outputs)
-        if not (work and channels * 2 <= outputs and fine == 1):
-            work += 2 * coarse * outputs**3
-        numbers = max(fine * channels**2, coarse * outputs**2)
-        largest = max(largest, 48.0 * numbers)
-        channels, before = outputs, after
-    real = math.prod(torus.sizes) == 1
-    return work / _SPEED / (4 if real else 1), largest
 
 
 def _chosen(

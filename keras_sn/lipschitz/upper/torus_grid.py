@@ -11,6 +11,7 @@ from keras_sn.lipschitz.upper.torus_maps import Sizes
 from keras_sn.lipschitz.upper.torus_operations import Linear
 from keras_sn.lipschitz.upper.torus_operations import Operation
 from keras_sn.lipschitz.upper.torus_operations import Signal
+from keras_sn.lipschitz.upper.torus_operations import sources_of
 
 Reduction = Sizes | None
 
@@ -54,6 +55,9 @@ def smallest_torus(
         operations: The operations of the chain.
         signals: The `Signal` of each value.
     """
+    involved = {op.target for op in operations}
+    involved.update(value for op in operations for value in sources_of(op))
+    signals = {value: signals[value] for value in involved}
     linear = [
         op
         for op in operations

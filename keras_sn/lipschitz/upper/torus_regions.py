@@ -1,10 +1,14 @@
 """Parts of a graph that are chains on a torus, from one value to another."""
 
 import dataclasses
+import math
 
 from keras_sn.lipschitz.graph import Graph
 from keras_sn.lipschitz.graph import Step
 from keras_sn.lipschitz.upper.chains import split_into_chains
+from keras_sn.lipschitz.upper.torus_cost import cost
+from keras_sn.lipschitz.upper.torus_grid import Torus
+from keras_sn.lipschitz.upper.torus_grid import smallest_torus
 from keras_sn.lipschitz.upper.torus_operations import Combination
 from keras_sn.lipschitz.upper.torus_operations import Linear
 from keras_sn.lipschitz.upper.torus_operations import NotOnTorusError
@@ -14,6 +18,9 @@ from keras_sn.lipschitz.upper.torus_reading import Reader
 from keras_sn.lipschitz.upper.torus_reading import entry_signal
 from keras_sn.lipschitz.upper.torus_schedule import Schedule
 from keras_sn.lipschitz.upper.torus_schedule import schedule
+
+# Bytes at hand, and seconds that are over before anybody counts them.
+_MEMORY, _INSTANT = 4e9, 0.1
 
 
 @dataclasses.dataclass
@@ -26,6 +33,8 @@ class Region:
         exit: The value that they give.
         operations: What they do on a torus.
         plan: The `Schedule` of that.
+        torus: The `Torus` that has room for it.
+        left_out: Why that takes too long, or `None`.
     """
 
     steps: list[Step]
@@ -33,17 +42,26 @@ class Region:
     exit: int
     operations: list[Operation]
     plan: Schedule
+    torus: Torus
+    left_out: str | None = None
 
 
 def region_from(
-    graph: Graph, steps: list[Step], uses: dict[int, int]
+    graph: Graph,
+    steps: list[Step],
+    uses: dict[int, int],
+    seconds: float = math.inf,
 ) -> Region | None:
     """The largest region that starts with the first of some steps.
+
+    Of what takes too long as a whole a shorter part is taken; if none is
+    short enough, the whole with the reason to leave it out.
 
     Args:
         graph: The graph.
         steps: Steps of it that may belong to the region, in its order.
         uses: How often each value of the graph is used.
+        seconds: How long its recursion may take.
     """
     first = steps[0]
     shapes = first.shapes
@@ -86,6 +104,7 @@ def region_from(
         ]
         if live == step.outputs:
             cuts.append((len(included), len(operations), live[0]))
+    largest = None
     for count, end, value in reversed(cuts):
         if not _worthwhile(operations[:end]):
             break
@@ -93,8 +112,24 @@ def region_from(
             plan = schedule(operations[:end], reader.signals, entry, value)
         except NotOnTorusError:
             continue
-        chosen = included[:count]
-        return Region(chosen, entry, value, operations[:end], plan)
+        torus = smallest_torus(operations[:end], reader.signals)
+        region = Region(
+            included[:count], entry, value, operations[:end], plan, torus
+        )
+        region.left_out = _too_much(plan, torus, seconds)
+        if region.left_out is None:
+            return region
+        largest = largest or region
+    return largest
+
+
+def _too_much(plan: Schedule, torus: Torus, seconds: float) -> str | None:
+    """Why a recursion is not affordable, `None` if it is."""
+    needed, size = cost(plan, torus)
+    if size > _MEMORY:
+        return f"its torus of {torus} takes {size / 1e9:.0f} GB"
+    if needed > max(seconds, _INSTANT):
+        return f"its torus of {torus} takes about {needed:.0f} s"
     return None
 
 
@@ -121,8 +156,14 @@ def uses_of(graph: Graph) -> dict[int, int]:
     return uses
 
 
-def sections_of(graph: Graph) -> list[Region | list[Step]]:
+def sections_of(
+    graph: Graph, seconds: float = math.inf
+) -> list[Region | list[Step]]:
     """A graph in regions and, for the rest of it, chains.
+
+    Args:
+        graph: The graph.
+        seconds: How long the recursions of all regions may take.
 
     Returns:
         The sections, each behind those it depends on.
@@ -146,10 +187,14 @@ def sections_of(graph: Graph) -> list[Region | list[Step]]:
             ]
             for steps in (graph.steps, chains[id(step)])
         ]
-        found = [region_from(graph, steps, uses) for steps in candidates]
+        found = [
+            region_from(graph, steps, uses, seconds) for steps in candidates
+        ]
         known = [region for region in found if region is not None]
         if known:
-            regions.append(max(known, key=lambda region: len(region.steps)))
+            regions.append(max(known, key=_merit))
+            if regions[-1].left_out is None:
+                seconds -= cost(regions[-1].plan, regions[-1].torus)[0]
             for taken in regions[-1].steps:
                 del free[id(taken)]
     # What a region takes from outside is still needed outside of it.
@@ -159,6 +204,11 @@ def sections_of(graph: Graph) -> list[Region | list[Step]]:
         [*regions, *split_into_chains(rest)],
         key=lambda section: position[id(_steps(section)[0])],
     )
+
+
+def _merit(region: Region) -> tuple[bool, int]:
+    """Which one of two regions to prefer."""
+    return region.left_out is None, len(region.steps)
 
 
 def _steps(section: Region | list[Step]) -> list[Step]:

@@ -68,7 +68,7 @@ def schedule(
         masks: Whether to put masks in front of what pads with zeros.
 
     Raises:
-        NotOnTorusError: If values of different resolution would be side by side.
+        NotOnTorusError: If values of different resolution meet.
     """
     if masks:
         operations, signals = with_masks(operations, signals)
