@@ -11,6 +11,7 @@ from keras_sn.lipschitz.pieces.base import Identity
 from keras_sn.lipschitz.pieces.base import Piece
 from keras_sn.lipschitz.pieces.base import Rearrangement
 from keras_sn.lipschitz.pieces.base import Slope
+from keras_sn.lipschitz.pieces.linear import Diagonal
 from keras_sn.lipschitz.pieces.linear import LinearPiece
 from keras_sn.lipschitz.pieces.linear import Matrix
 from keras_sn.lipschitz.pieces.merge import Merge
@@ -179,6 +180,24 @@ def with_output(graph: Graph, matrix: Matrix | None) -> Graph:
                 step.pieces[index : index + 1] = [matrix] if matrix else []
                 return graph
     return graph
+
+
+def split_tail(graph: Graph) -> tuple[Graph, list[Piece]]:
+    """The graph up to the dense layers at its end, and their pieces."""
+    graph = _editable(graph)
+    tail: list[Piece] = []
+    for step in _last_steps(graph):
+        while step.pieces and _is_dense(step.pieces[-1]):
+            tail.insert(0, step.pieces.pop())
+        if step.pieces:
+            break
+    return graph, tail
+
+
+def _is_dense(piece: Piece) -> bool:
+    if isinstance(piece, (Matrix, Diagonal)):
+        return piece.axis == -1 and getattr(piece, "channel_of", None) is None
+    return isinstance(piece, (Identity, Slope))
 
 
 def _last_steps(graph: Graph) -> list[Any]:

@@ -18,6 +18,7 @@ from keras_sn.lipschitz.pieces.linear import Kernel
 from keras_sn.lipschitz.pieces.linear import LinearPiece
 from keras_sn.lipschitz.pieces.linear import Matrix
 from keras_sn.lipschitz.report import Row
+from keras_sn.lipschitz.upper.closed_form import Interval
 from keras_sn.lipschitz.upper.closed_form import closed_form_bound
 from keras_sn.lipschitz.upper.effort import Effort
 from keras_sn.lipschitz.upper.folding import Link
@@ -248,10 +249,7 @@ def _dense_start(run: list[Link]) -> int:
 def _dense_row(
     run: list[Link], effort: Effort, scales: list[list[np.ndarray]]
 ) -> Row:
-    pieces = [_as_matrix(x.piece) for x in run[::2]]
-    slopes = [_proper(x.piece) for x in run[1::2]]
-    matrices = [piece.array for piece in pieces]
-    errors = [piece.error for piece in pieces]
+    matrices, slopes, errors = _stack(run)
     if not scales and not effort.quick:
         plain = [Matrix(matrix) for matrix in matrices]
         reserved = _CLOSED_FORM * _proof_seconds(run)
@@ -279,13 +277,24 @@ def _dense_row(
     return Row(name, bound, UPPER, source)
 
 
+Stack = tuple[list[np.ndarray], list[Interval], list[float]]
+
+
+def dense_stack(links: list[Link]) -> Stack | None:
+    """A stack as `closed_form_bound` takes it, or `None` if it is none."""
+    run = fold(links)
+    kinds = [isinstance(x.piece, LinearPiece) for x in run]
+    fits = kinds and kinds == [i % 2 == 0 for i in range(len(run))]
+    if not fits or not kinds[-1] or not all(x.piece.bounded for x in run):
+        return None
+    return _stack(run)
+
+
+def _stack(run: list[Link]) -> Stack:
+    pieces = [_as_matrix(x.piece) for x in run[::2]]
+    slopes = [(x.piece.low, x.piece.high) for x in run[1::2]]
+    return [p.array for p in pieces], slopes, [p.error for p in pieces]
+
+
 def _as_matrix(piece: Any) -> Matrix:
     return piece.matrix() if isinstance(piece, Diagonal) else piece
-
-
-def _proper(slope: Any) -> tuple[float, float]:
-    """The interval of slopes, widened if it is a single number."""
-    margin = 1e-9 * slope.constant + 1e-300
-    if slope.high - slope.low < margin:
-        return slope.low - margin, slope.high + margin
-    return slope.low, slope.high

@@ -76,13 +76,14 @@ def start(size: int) -> np.ndarray:
 
 
 def push(
-    weight: np.ndarray, covariance: np.ndarray, error: float = 0.0
+    weight: np.ndarray, covariance: np.ndarray | None, error: float = 0.0
 ) -> np.ndarray:
     """`W P W^H`, behind a linear map.
 
     Args:
         weight: Real or complex array `(..., m, n)`.
-        covariance: Array `(..., n, n)`.
+        covariance: Array `(..., n, n)`; `None` for the identity, that of
+            inputs one apart.
         error: Bound on the spectral norm of the difference between the
             matrices that are meant and `weight`.
 
@@ -90,12 +91,14 @@ def push(
         Covariance `(..., m, m)`.
     """
     rows, columns = weight.shape[-2:]
-    half = weight @ covariance
+    half = weight if covariance is None else weight @ covariance
     spread = _hermitian(half @ _adjoint(weight))
     gamma = _gamma(columns, spread)
     # |P_ab| <= sqrt(P_aa P_bb), so no entry is off by more than a multiple of
     # q_j q_k, and such a matrix is below `rows * diag(q^2)` times that.
-    deviations = np.sqrt(_diagonal(covariance)) + _FLOOR
+    deviations = np.ones(columns)
+    if covariance is not None:
+        deviations = np.sqrt(_diagonal(covariance)) + _FLOOR
     q = (np.abs(weight) @ deviations[..., None])[..., 0] * (1 + gamma) + _FLOOR
     more = rows * (2 * gamma + gamma**2 + 4 * EPS) * q**2
     spread = _raised(spread, more)
@@ -104,9 +107,10 @@ def push(
 
 def _with_error(spread, covariance, error):
     """`(W + E) P (W + E)^H <= (1 + s) W P W^H + (1 + 1/s) |E|^2 |P|`."""
-    rows, columns = spread.shape[-1], covariance.shape[-1]
-    largest = np.abs(covariance).sum(axis=-1).max(axis=-1)
-    largest = largest * (1 + EPS * (columns + 4))
+    rows, largest = spread.shape[-1], 1.0
+    if covariance is not None:
+        moduli = np.abs(covariance).sum(axis=-1).max(axis=-1)
+        largest = moduli * (1 + EPS * (covariance.shape[-1] + 4))
     with np.errstate(divide="ignore", invalid="ignore"):
         share = error * np.sqrt(largest / _diagonal(spread).max(axis=-1))
     share = np.clip(np.nan_to_num(share, nan=1.0), EPS, 1.0)
@@ -272,3 +276,21 @@ def _raised(matrix, more):
         1 + 2 * EPS
     )
     return matrix
+
+
+def pair_squares(spread: np.ndarray) -> np.ndarray:
+    """Bounds of the squared constants of the differences of two outputs.
+
+    Args:
+        spread: Covariance `(..., m, m)` of the outputs.
+
+    Returns:
+        Array `(..., m, m)`; `inf` where nothing is proved.
+    """
+    diagonal = _diagonal(spread)
+    sums = diagonal[..., :, None] + diagonal[..., None, :]
+    squares = sums - 2 * spread.real + 8 * EPS * sums
+    squares = np.where(np.isnan(squares), np.inf, np.maximum(squares, 0.0))
+    index = np.arange(spread.shape[-1])
+    squares[..., index, index] = 0.0
+    return squares

@@ -67,5 +67,36 @@ def ratio_shape(spread: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 def positive_ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """Their ratio, kept away from zero and infinity."""
-    top = above / np.maximum(below, 1e-8 * below.max() + 1e-300)
-    return np.maximum(top, 1e-8 * top.max() + 1e-300)
+    least = 1e-8 * below.max(axis=-1, keepdims=True) + 1e-300
+    top = above / np.maximum(below, least)
+    least = 1e-8 * top.max(axis=-1, keepdims=True) + 1e-300
+    return np.maximum(top, least)
+
+
+def balanced_multipliers(
+    spread: np.ndarray, slopes: Slopes, weight: np.ndarray
+) -> np.ndarray:
+    """`Lambda` for which both of its costs behind the next weight are equal.
+
+    `tr(W P W^H)` grows by `radius^2 |W[:, j]|^2 / Lambda_j` and, to first
+    order, by `Lambda_j |W M S[:, j]|^2`. Where slopes are nearly known, so
+    that all is of first order, the choice is the best one. Divided by `1 +
+    lambda_max(Lambda^1/2 S Lambda^1/2)` it is best also beyond, as far as
+    that eigenvalue tells.
+
+    Args:
+        spread: Covariance `(..., n, n)` of the preactivations.
+        slopes: Their `Slopes`.
+        weight: The next weight `W`, `(..., m, n)`.
+
+    Returns:
+        Array `(..., n)`, zero where the slope is known.
+    """
+    sizes = np.linalg.norm(weight, axis=-2)
+    moved = np.linalg.norm(
+        (weight * slopes.mid[..., None, :]) @ spread, axis=-2
+    )
+    lam = slopes.radius * positive_ratio(sizes, moved)
+    root = np.sqrt(lam)
+    top = _top(root[..., :, None] * spread * root[..., None, :])
+    return lam / (1 + top[..., None])
