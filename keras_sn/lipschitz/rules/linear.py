@@ -100,8 +100,9 @@ def _kernel(linear_map, values, error, call):
         linear_map.channel_axis,
         transposed=transposed,
         error=error,
-        placement=None if transposed else _placement(linear_map, call),
     )
+    if not transposed:
+        kernel.placement = _placement(linear_map, call)
     return kernel.matrix() if kernel.pointwise else kernel
 
 

@@ -76,7 +76,10 @@ def start(size: int) -> np.ndarray:
 
 
 def push(
-    weight: np.ndarray, covariance: np.ndarray | None, error: float = 0.0
+    weight: np.ndarray,
+    covariance: np.ndarray | None,
+    error: float = 0.0,
+    product: np.ndarray | None = None,
 ) -> np.ndarray:
     """`W P W^H`, behind a linear map.
 
@@ -86,13 +89,16 @@ def push(
             inputs one apart.
         error: Bound on the spectral norm of the difference between the
             matrices that are meant and `weight`.
+        product: `W P W^H`, where it has been computed block by block.
 
     Returns:
         Covariance `(..., m, m)`.
     """
     rows, columns = weight.shape[-2:]
-    half = weight if covariance is None else weight @ covariance
-    spread = _hermitian(half @ _adjoint(weight))
+    if product is None:
+        half = weight if covariance is None else weight @ covariance
+        product = half @ _adjoint(weight)
+    spread = _hermitian(product)
     gamma = _gamma(columns, spread)
     # |P_ab| <= sqrt(P_aa P_bb), so no entry is off by more than a multiple of
     # q_j q_k, and such a matrix is below `rows * diag(q^2)` times that.

@@ -12,6 +12,7 @@ from keras_sn.lipschitz.upper.torus_grid import Torus
 from keras_sn.lipschitz.upper.torus_grid import aliases
 from keras_sn.lipschitz.upper.torus_recursion import stage_slopes
 from keras_sn.lipschitz.upper.torus_schedule import Schedule
+from keras_sn.lipschitz.upper.torus_weights import Map
 from keras_sn.lipschitz.upper.torus_weights import Weights
 from keras_sn.lipschitz.upper.worst_directions import Activation
 
@@ -23,14 +24,15 @@ _LARGEST = 1e100
 class Move:
     """A linear map of the state, at all frequencies, not certified."""
 
-    def __init__(self, weight: np.ndarray, met: Aliases | None, real: bool):
-        self.weight, self.met, self.real = weight, met, real
+    def __init__(self, weight: Map, met: Aliases | None, real: bool):
+        self.map, self.met, self.real = weight, met, real
+        self.weight = weight.dense()
 
     def forward(self, covariance: np.ndarray) -> np.ndarray:
         if isinstance(covariance, Beginning):
             spread = covariance.through(self.weight)
         else:
-            spread = self.weight @ covariance @ _adjoint(self.weight)
+            spread = self.map.congruence(covariance)
         if self.met is None:
             return spread
         spread = spread[self.met.index]
@@ -117,13 +119,8 @@ class Descent:
         for rows, after, following in _transitions(plan):
             fine, coarse = torus.at(reduction), torus.at(after)
             points = torus.points(reduction)
-            weight, _ = weights.between(state, rows, points)
-            met = None
-            if fine != coarse:
-                met = aliases(fine, coarse)
-                weight = np.broadcast_to(
-                    weight, (len(points), *weight.shape[1:])
-                )
+            weight = weights.between(state, rows, points)
+            met = aliases(fine, coarse) if fine != coarse else None
             real = math.prod(coarse) == 1
             self.moves.append(Move(weight, met, real))
             state, reduction = following, after
@@ -242,7 +239,7 @@ def top_of(spread: np.ndarray, lam: np.ndarray) -> float:
     matrix = spread[:, active[:, None], active]
     vector = np.random.default_rng(0).normal(size=(len(matrix), len(active), 1))
     top = 0.0
-    for _ in range(40):
+    for _ in range(20):
         vector = root[:, None] * (matrix @ (root[:, None] * vector))
         norms = np.linalg.norm(vector, axis=1, keepdims=True)
         top = float(norms.max())

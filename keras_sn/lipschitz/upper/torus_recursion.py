@@ -15,6 +15,7 @@ from keras_sn.lipschitz.upper.torus_grid import Torus
 from keras_sn.lipschitz.upper.torus_grid import aliases
 from keras_sn.lipschitz.upper.torus_schedule import Schedule
 from keras_sn.lipschitz.upper.torus_schedule import Stage
+from keras_sn.lipschitz.upper.torus_weights import Map
 from keras_sn.lipschitz.upper.torus_weights import Weights
 
 # Numbers of the arrays that are worked on at once.
@@ -92,8 +93,12 @@ class Recursion:
         if fine == coarse:
             pushed = []
             for part in _parts(len(points), size):
-                weight, error = self.weights.between(state, rows, points[part])
-                pushed.append(push(weight, covariance[part], error))
+                pushed.append(
+                    _pushed(
+                        self.weights.between(state, rows, points[part]),
+                        covariance[part],
+                    )
+                )
             return np.concatenate(pushed)
         met = aliases(fine, coarse)
         index, conjugate = met.index, met.conjugate
@@ -103,8 +108,12 @@ class Recursion:
             moved = []
             for inner in _parts(len(chosen), size):
                 some = chosen[inner]
-                weight, error = self.weights.between(state, rows, points[some])
-                moved.append(push(weight, covariance[some], error))
+                moved.append(
+                    _pushed(
+                        self.weights.between(state, rows, points[some]),
+                        covariance[some],
+                    )
+                )
             spread = np.concatenate(moved)
             other = conjugate[part].ravel()
             spread[other] = spread[other].conj()
@@ -113,6 +122,11 @@ class Recursion:
         result = np.concatenate(means)
         # A single frequency is its own conjugate.
         return result.real if math.prod(coarse) == 1 else result
+
+
+def _pushed(weight: Map, covariance: np.ndarray) -> np.ndarray:
+    product = weight.congruence(covariance)
+    return push(weight.dense(), covariance, weight.error, product)
 
 
 def stage_slopes(plan: Schedule, stage: Stage) -> Slopes:
