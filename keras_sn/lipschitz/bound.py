@@ -71,10 +71,11 @@ def lipschitz_bound(
         method: `"product"`: constants multiplied along the graph, one per
             layer. `"folded"`: BatchNormalization folded into its neighbour
             and consecutive linear maps merged. `"rescaled"`: hidden channels
-            rescaled to minimise the product. `"closed_form"`: dense stacks
-            by a closed-form LipSDP certificate. `"refined"`: those improved
-            by descent. Each includes the ones before it. `"auto"`: the
-            tightest that is affordable.
+            rescaled to minimise the product. `"closed_form"`: dense stacks,
+            and chains of convolutions on images of a fixed size, by a
+            closed-form LipSDP certificate. `"refined"`: those improved by
+            descent. Each includes the ones before it. `"auto"`: the tightest
+            that is affordable.
         lower: Whether to look for a lower bound too.
         data: Array of inputs, or a list or dict of them as the model takes,
             to start the search for a lower bound from. `None`: random.
@@ -268,7 +269,8 @@ def _region_rows(region: Region, effort: Effort) -> tuple[list[Row], float]:
     if found.bound <= constant and math.isfinite(found.bound):
         return [row], row.constant
     if found.left_out is not None:
-        rows[0].note = f"not bounded together with {names}: {found.left_out}"
+        last = region.steps[-1].name
+        rows[0].note = f"not bounded together up to {last}: {found.left_out}"
     return rows, constant
 
 

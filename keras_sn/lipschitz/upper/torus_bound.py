@@ -3,9 +3,11 @@
 import dataclasses
 import math
 import time
+from collections.abc import Iterator
 
 import numpy as np
 
+from keras_sn.lipschitz.upper.covariance import pair_squares
 from keras_sn.lipschitz.upper.descent import minimize
 from keras_sn.lipschitz.upper.effort import Effort
 from keras_sn.lipschitz.upper.torus_cost import cost
@@ -14,11 +16,13 @@ from keras_sn.lipschitz.upper.torus_descent import top_of
 from keras_sn.lipschitz.upper.torus_grid import Torus
 from keras_sn.lipschitz.upper.torus_recursion import Choice
 from keras_sn.lipschitz.upper.torus_recursion import Recursion
+from keras_sn.lipschitz.upper.torus_recursion import bound_of
 from keras_sn.lipschitz.upper.torus_regions import Region
 from keras_sn.lipschitz.upper.torus_schedule import Schedule
 from keras_sn.lipschitz.upper.torus_schedule import schedule
 from keras_sn.lipschitz.upper.unrolled_chain import unrolled
 from keras_sn.lipschitz.upper.unrolled_chain import width
+from keras_sn.norms.proofs import EPS
 
 # Steps of a descent that "auto" and "refined" take at most.
 _FEW, _MANY = 40, 300
@@ -64,29 +68,56 @@ def chain_bound(region: Region, effort: Effort) -> ChainBound:
     Returns:
         `ChainBound`.
     """
-    plan, torus = region.plan, region.torus
-    flat = None if effort.method == "closed_form" else _unrolled(region, effort)
     best = ChainBound(math.inf, left_out=region.left_out)
-    if region.left_out is None:
-        # What is unrolled gets tighter with time, and needs it more.
-        share = 1.0 if flat is None else 0.3
-        choice = _chosen(plan, torus, effort, share)
-        best = ChainBound(
-            Recursion(plan, torus).bound(choice),
-            f"{_source(effort)} on a torus of {torus}",
-            others_are_cheap=cost(plan, torus)[0] < _CHEAP,
-        )
-    if flat is not None:
-        torus = Torus(())
-        bound = Recursion(flat, torus).bound(_chosen(flat, torus, effort, 1.0))
+    for name, spread in _covariances(region, effort):
+        bound = bound_of(spread)
         if bound < best.bound:
-            source = f"{_source(effort)}, images unrolled"
-            best = dataclasses.replace(best, bound=bound, source=source)
+            by = " by descent" if effort.method == "refined" else ""
+            best.bound, best.source = bound, f"LipSDP{by}{name}"
+    if region.left_out is None:
+        seconds, _ = cost(region.plan, region.torus)
+        best.others_are_cheap = seconds < _CHEAP
     return best
 
 
-def _source(effort: Effort) -> str:
-    return "LipSDP by descent" if effort.method == "refined" else "LipSDP"
+def chain_pairs(region: Region, effort: Effort) -> np.ndarray | None:
+    """Bounds of the constants of all differences of two outputs.
+
+    Args:
+        region: The `Region`.
+        effort: The `Effort`.
+
+    Returns:
+        Array `(outputs, outputs)`; `None` if the outputs are images, or
+        nothing was proved.
+    """
+    if region.plan.signals[region.exit].sizes:
+        return None
+    squares = [
+        pair_squares(spread[0])
+        for _, spread in _covariances(region, effort)
+        if spread is not None
+    ]
+    if not squares:
+        return None
+    return np.sqrt(np.min(squares, axis=0)) * (1 + 2 * EPS)
+
+
+def _covariances(
+    region: Region, effort: Effort
+) -> Iterator[tuple[str, np.ndarray | None]]:
+    """Where the chain was bounded, and the covariance of its outputs."""
+    flat = None if effort.method == "closed_form" else _unrolled(region, effort)
+    if region.left_out is None:
+        plan, torus = region.plan, region.torus
+        # What is unrolled gets tighter with time, and needs it more.
+        share = 1.0 if flat is None else 0.3
+        choice = _chosen(plan, torus, effort, share)
+        yield f" on a torus of {torus}", Recursion(plan, torus).outputs(choice)
+    if flat is not None:
+        choice = _chosen(flat, Torus(()), effort, 1.0)
+        spread = Recursion(flat, Torus(())).outputs(choice)
+        yield ", images unrolled", spread
 
 
 def _unrolled(region: Region, effort: Effort) -> Schedule | None:
@@ -115,15 +146,15 @@ def _chosen(
     refined = effort.method == "refined"
     seconds, _ = cost(plan, torus)
     patience = share * effort.remaining - 4 * seconds
-    if not refined:
-        patience = min(patience, _PATIENCE)
     small = torus
-    if not refined and _FEWEST * seconds > patience:
-        small = _smaller(plan, torus, patience / _FEWEST)
+    if not refined and _FEWEST * seconds > _PATIENCE:
+        small = _smaller(plan, torus, _PATIENCE / _FEWEST)
+    # A number of steps, not a time: the same bound on each machine.
+    affordable = int(_PATIENCE / max(cost(plan, small)[0], 1e-9))
+    steps = _MANY if refined else max(min(_FEW, affordable), 1)
     descent = Descent(plan, small)
     starts = [descent.formula(factor) for factor in (1.0, 0.25)]
     logs = min(starts, key=lambda start: descent(start)[0])
-    steps = _MANY if refined else _FEW
 
     def on_step(step: int, value: float, _: np.ndarray) -> None:
         if refined and effort.progress is not None:

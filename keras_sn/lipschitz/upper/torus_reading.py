@@ -199,6 +199,7 @@ class Reader:
         if isinstance(piece, Kernel):
             self._check_placement(piece, signal)
             taps = torus_maps.kernel_taps(piece)
+            assert piece.placement is not None
             sizes = piece.placement.window.output_size(sizes)
         elif isinstance(piece, Margins):
             starts = tuple(-before for before, _ in piece.margins)

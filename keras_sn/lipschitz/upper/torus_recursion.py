@@ -17,6 +17,7 @@ from keras_sn.lipschitz.upper.torus_schedule import Schedule
 from keras_sn.lipschitz.upper.torus_schedule import Stage
 from keras_sn.lipschitz.upper.torus_weights import Map
 from keras_sn.lipschitz.upper.torus_weights import Weights
+from keras_sn.norms.proofs import EPS
 
 # Numbers of the arrays that are worked on at once.
 _CHUNK = 2**22
@@ -51,6 +52,17 @@ class Recursion:
         Returns:
             The bound; `inf` where nothing is proved.
         """
+        return bound_of(self.outputs(choice))
+
+    def outputs(self, choice: Choice) -> np.ndarray | None:
+        """The covariance of the outputs, `None` if nothing is proved.
+
+        Args:
+            choice: As for `bound`.
+
+        Returns:
+            Array `(points, outputs, outputs)`.
+        """
         plan = self.plan
         state, reduction = [plan.entry], plan.signals[plan.entry].reduction
         channels = plan.signals[plan.entry].channels
@@ -64,13 +76,11 @@ class Recursion:
             )
             activated = self._activated(i, spread, choice(i, spread))
             if activated is None:
-                return math.inf
+                return None
             covariance = activated
             state, reduction = stage.state, stage.reduction
         after = plan.signals[plan.exit].reduction
-        spread = self._moved(covariance, state, reduction, [plan.exit], after)
-        top = float(largest(spread).max())
-        return math.sqrt(top) * (1 + 1e-15) if top > 0 else top
+        return self._moved(covariance, state, reduction, [plan.exit], after)
 
     def _activated(self, i, spread, lam) -> np.ndarray | None:
         """The covariance behind a stage, `None` if nothing is proved."""
@@ -122,6 +132,13 @@ class Recursion:
         result = np.concatenate(means)
         # A single frequency is its own conjugate.
         return result.real if math.prod(coarse) == 1 else result
+
+
+def bound_of(spread: np.ndarray | None) -> float:
+    """The bound that a covariance of outputs proves."""
+    if spread is None:
+        return math.inf
+    return math.sqrt(float(largest(spread).max())) * (1 + 2 * EPS)
 
 
 def _pushed(weight: Map, covariance: np.ndarray) -> np.ndarray:

@@ -211,5 +211,10 @@ def _merit(region: Region) -> tuple[bool, int]:
     return region.left_out is None, len(region.steps)
 
 
+def steps_before(sections: list[Region | list[Step]]) -> list[Step]:
+    """The steps of all sections but the last."""
+    return [step for section in sections[:-1] for step in _steps(section)]
+
+
 def _steps(section: Region | list[Step]) -> list[Step]:
     return section.steps if isinstance(section, Region) else section
