@@ -139,14 +139,14 @@ def matrices_of(model):
     return found
 
 
-def inequality(matrices, interval, multipliers, square):
+def inequality(matrices, intervals, multipliers, square):
     """The matrix of LipSDP, at least zero where `sqrt(square)` bounds."""
-    low, high = interval
     ends = np.cumsum([0, *(matrix.shape[1] for matrix in matrices)])
     parts = [slice(*pair) for pair in itertools.pairwise(ends)]
     form = np.zeros((ends[-1],) * 2)
     form[parts[0], parts[0]] = square * np.eye(ends[1])
     for i, multiplier in enumerate(multipliers):
+        low, high = intervals[i]
         # (x - low y) (high y - x) with y = W x_before.
         matrix = matrices[i]
         weighted = multiplier[:, None] * matrix
@@ -179,14 +179,14 @@ def test_multipliers_solve_the_dense_inequality(activation, strides, end):
         for lam, radius, matrix in zip(lambdas, radii, matrices, strict=False)
     ]
     low, high = ACTIVATIONS[activation]
-    # Padding makes a mask of a leaky activation.
-    interval = min(low, 0.0), high
-    form = inequality(matrices, interval, multipliers, square)
+    # Padding makes a mask of a leaky activation, a mean does not.
+    intervals = [(min(low, 0.0), high)] * 2 + [(low, high)]
+    form = inequality(matrices, intervals, multipliers, square)
     assert np.linalg.eigvalsh(form)[0] > -1e-7 * np.abs(form).max()
     lower = 0.85 if activation == "relu" else 0.7
     shrunk = inequality(
         matrices,
-        interval,
+        intervals,
         [multiplier * lower**2 for multiplier in multipliers],
         square * lower**2,
     )

@@ -117,7 +117,7 @@ def _with_error(spread, covariance, error):
     if covariance is not None:
         moduli = np.abs(covariance).sum(axis=-1).max(axis=-1)
         largest = moduli * (1 + EPS * (covariance.shape[-1] + 4))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         share = error * np.sqrt(largest / _diagonal(spread).max(axis=-1))
     share = np.clip(np.nan_to_num(share, nan=1.0), EPS, 1.0)
     other = (1 + 1 / share) * error**2 * largest * (1 + 16 * EPS)
