@@ -114,6 +114,17 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
         metavar="SECONDS",
         help="for the network's constant (default: 60)",
     )
+    parser.add_argument(
+        "--radius",
+        type=_positive,
+        metavar="NUMBER",
+        help="the network's constant on balls of that radius around --samples",
+    )
+    parser.add_argument(
+        "--samples",
+        metavar="FILE.npz",
+        help="inputs for --radius, an array for each input of the model",
+    )
     _add_input_size(parser)
     _add_force(parser, "the plot")
 

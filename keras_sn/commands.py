@@ -36,6 +36,11 @@ _STARTS = 8
 
 def report(arguments: argparse.Namespace) -> None:
     """Prints the norms and the network's constant, as a table or as JSON."""
+    if (arguments.radius is None) != (arguments.samples is None):
+        raise ValueError(
+            "--radius and --samples go together: the inputs, and the radius of "
+            "the balls around them."
+        )
     if arguments.plot:
         _check_free(arguments.plot, arguments.force)
     with _progress("loading the model") as say:
@@ -122,6 +127,15 @@ def export(arguments: argparse.Namespace) -> None:
 def _network_report(
     model: keras.Model, arguments: argparse.Namespace
 ) -> LipschitzReport:
+    if arguments.radius is not None:
+        found = load_samples(arguments.samples)
+        return lipschitz_bound(
+            model,
+            method=arguments.lipschitz,
+            time_limit=arguments.time_limit,
+            x=found if len(found) > 1 else found[0],
+            radius=arguments.radius,
+        )
     data = None
     if arguments.input_size is not None:
         data = random_inputs(model, _STARTS, arguments.input_size)

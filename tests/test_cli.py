@@ -58,6 +58,20 @@ def test_report_as_json(normalized, capsys):
     assert report["network"]["upper"] <= 1.501**2
 
 
+def test_report_on_balls(plain, tmp_path, capsys):
+    arguments = ["report", str(plain), "--json", "--radius", "0.01"]
+    assert main(arguments) == 1
+    assert "go together" in capsys.readouterr().err
+    model = keras.saving.load_model(plain)
+    samples = tmp_path / "samples.npz"
+    shape = model.inputs[0].shape[1:]
+    np.savez(samples, np.random.default_rng(0).normal(size=(3, *shape)))
+    assert main([*arguments, "--samples", str(samples)]) == 0
+    report = json.loads(capsys.readouterr().out)["network"]
+    assert report["upper"] == max(report["per_sample"])
+    assert len(report["per_sample"]) == 3
+
+
 def test_report_as_table_and_plot(normalized, tmp_path, capsys):
     plot = tmp_path / "norms.png"
     arguments = ["report", str(normalized), "--plot", str(plot)]

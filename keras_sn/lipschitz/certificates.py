@@ -7,19 +7,12 @@ import keras
 import numpy as np
 
 from keras_sn.lipschitz.bound import check_method
-from keras_sn.lipschitz.bound import constant_of
-from keras_sn.lipschitz.inputs import input_arrays
+from keras_sn.lipschitz.classifier import Classifier
 from keras_sn.lipschitz.local_radius import Margins
 from keras_sn.lipschitz.local_radius import enlarged
 from keras_sn.lipschitz.local_radius import local_network
 from keras_sn.lipschitz.logits import Scores
-from keras_sn.lipschitz.logits import check_single_logit
-from keras_sn.lipschitz.logits import scores_of
-from keras_sn.lipschitz.logits import up_to_logits
-from keras_sn.lipschitz.pair_constants import pair_constants
 from keras_sn.lipschitz.rounding import Reach
-from keras_sn.lipschitz.rounding import RoundingAnalysis
-from keras_sn.lipschitz.tracing import trace
 
 
 def certified_radius(
@@ -83,45 +76,18 @@ def certified_radius(
     - [Xu & Sivaranjani, 2025](https://arxiv.org/abs/2510.05261), local bounds
     """
     check_method(method)
-    logits, head = up_to_logits(trace(model, constant_of))
-    arrays = input_arrays(model, x)
-    if not len(arrays[0]):
-        return np.zeros(0)
-    analysis = RoundingAnalysis(logits)
-    network = local_network(logits) if local else None
-    radii, constants = [], None
-    for start in range(0, len(arrays[0]), batch_size):
-        batch = [array[start : start + batch_size] for array in arrays]
-        reach = analysis.run(batch)
-        outputs, dtype = _outputs(reach)
-        single = outputs.shape[1] == 1
-        if single and head is None:
-            check_single_logit(logits)
-        scores = scores_of(outputs, head, dtype)
+    classifier = Classifier(model)
+    network = local_network(classifier.logits) if local else None
+    radii, constants = [np.zeros(0)], None
+    for batch, scores, reach in classifier.batches(x, batch_size):
         if constants is None:
-            constants = pair_constants(
-                logits, scores.values.shape[1], method, time_limit, single
-            )
+            constants = classifier.constants(method, time_limit)
         margins = _margins(scores, reach)
         found = margins.radii(constants[margins.predicted])
         if network is not None:
             found = enlarged(network, batch, margins, found)
         radii.append(found)
     return np.concatenate(radii)
-
-
-def _outputs(reach: Reach) -> tuple[np.ndarray, str]:
-    """The outputs as float64, and what they were computed in."""
-    dtype = keras.backend.standardize_dtype(reach.tensor.dtype)
-    if len(reach.tensor.shape) != 2:
-        raise ValueError(
-            "`certified_radius` needs outputs of shape (batch, classes). "
-            f"Received: {tuple(reach.tensor.shape)}"
-        )
-    tensor = keras.ops.cast(reach.tensor, "float32")
-    if dtype == "float64":
-        tensor = reach.tensor
-    return np.asarray(keras.ops.convert_to_numpy(tensor), "float64"), dtype
 
 
 def _margins(scores: Scores, reach: Reach) -> Margins:

@@ -97,10 +97,5 @@ def _of_dense_tail(graph: Graph, classes: int, effort: Effort) -> np.ndarray:
     before = largest_root(bound_graph(head, effort)[0])
     if not math.isfinite(before):
         return unknown
-    descent = effort.method in ("auto", "refined")
-    pairs = pair_bounds(
-        *stack,
-        iterations=_STEPS if descent else 0,
-        deadline=effort.deadline,
-    )
+    pairs = pair_bounds(*stack, iterations=_STEPS, deadline=effort.deadline)
     return pairs * (before * (1 + 2 * EPS))

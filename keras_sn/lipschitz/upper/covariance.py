@@ -244,16 +244,14 @@ def largest(spread: np.ndarray) -> np.ndarray:
 
 def averaged(spread: np.ndarray) -> np.ndarray:
     """The mean over the last axis of points, `(..., k, n, n)`."""
-    count, rows = spread.shape[-3:-1]
-    mean = spread.mean(axis=-3)
+    mean, (count, rows) = spread.mean(axis=-3), spread.shape[-3:-1]
     # No entry is off by more than a multiple of the root of two diagonals.
     return _raised(mean, 2 * rows * (count + 4) * EPS * _diagonal(mean))
 
 
 def variances(spread: np.ndarray) -> np.ndarray:
     """The diagonal: `|d_j| <= r sqrt(S_jj)` for inputs `r` apart."""
-    diagonal = _diagonal(spread)
-    return np.where(np.isnan(diagonal), np.inf, diagonal)
+    return np.nan_to_num(_diagonal(spread), nan=np.inf, posinf=np.inf)
 
 
 def _gamma(terms, array):
