@@ -27,6 +27,7 @@ from tests.lipschitz.convolutional_networks import attacked_norm
 from tests.lipschitz.convolutional_networks import linearized
 from tests.lipschitz.convolutional_networks import random_convolutional_network
 from tests.lipschitz.networks import randomize
+from tests.thoroughness import draws
 from tests.thoroughness import fuzzing
 from tests.truth import dense_matrix
 from tests.truth import spectral_norm
@@ -60,7 +61,7 @@ def certified(plan, torus, steps=0):
     return Recursion(plan, torus).bound(lambda i, spread: lambdas[i])
 
 
-@pytest.mark.parametrize("seed", range(fuzzing(15)))
+@pytest.mark.parametrize("seed", range(draws(fuzzing(25), 5)))
 def test_never_below_an_attack(seed):
     rng = np.random.default_rng(seed)
     model = randomize(random_convolutional_network(rng), rng, 1.5)
