@@ -1,6 +1,7 @@
 """lipschitz_bound: the Lipschitz constant of a network, bracketed."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -32,6 +33,9 @@ from keras_sn.lipschitz.upper.distances import summed
 from keras_sn.lipschitz.upper.effort import METHODS
 from keras_sn.lipschitz.upper.effort import Effort
 from keras_sn.lipschitz.upper.folding import Link
+from keras_sn.lipschitz.upper.torus_bound import chain_bound
+from keras_sn.lipschitz.upper.torus_regions import Region
+from keras_sn.lipschitz.upper.torus_regions import sections_of
 from keras_sn.norms.proofs import product_upper
 from keras_sn.progress import Progress
 from keras_sn.progress import shown
@@ -67,10 +71,11 @@ def lipschitz_bound(
         method: `"product"`: constants multiplied along the graph, one per
             layer. `"folded"`: BatchNormalization folded into its neighbour
             and consecutive linear maps merged. `"rescaled"`: hidden channels
-            rescaled to minimise the product. `"closed_form"`: dense stacks
-            by a closed-form LipSDP certificate. `"refined"`: those improved
-            by descent. Each includes the ones before it. `"auto"`: the
-            tightest that is affordable.
+            rescaled to minimise the product. `"closed_form"`: dense stacks,
+            and chains of convolutions on images of a fixed size, by a
+            closed-form LipSDP certificate. `"refined"`: those improved by
+            descent. Each includes the ones before it. `"auto"`: the tightest
+            that is affordable.
         lower: Whether to look for a lower bound too.
         data: Array of inputs, or a list or dict of them as the model takes,
             to start the search for a lower bound from. `None`: random.
@@ -209,28 +214,64 @@ def bound_graph(graph: Graph, effort: Effort) -> tuple[Square, list[Row]]:
         `(Q, rows)`: how far apart all outputs side by side can be, see
         `upper.distances`, and the rows of the report.
     """
+    return _bound_sections(graph, effort, _sections(graph, effort))
+
+
+def _sections(graph: Graph, effort: Effort) -> list[Region | list[Step]]:
+    if effort.quick or not effort.allows("closed_form"):
+        return list(split_into_chains(graph))
+    # The rest is for the descent, and for what lies outside of regions.
+    return sections_of(graph, effort.remaining / 2)
+
+
+def _bound_sections(
+    graph: Graph, effort: Effort, sections: Sequence[Region | list[Step]]
+) -> tuple[Square, list[Row]]:
     values: dict[int, Square] = {}
     for i, value in enumerate(graph.inputs):
         square = np.zeros((len(graph.inputs),) * 2)
         square[i, i] = 1.0
         values[value] = square
     rows: list[Row] = []
-    for steps in split_into_chains(graph):
-        taken, own_row = _taken(steps[0], values, len(graph.inputs))
+    for section in sections:
+        if isinstance(section, Region):
+            new_rows, factor = _region_rows(section, effort)
+            rows.extend(new_rows)
+            values[section.exit] = scaled(values[section.entry], factor)
+            continue
+        taken, own_row = _taken(section[0], values, len(graph.inputs))
         if own_row is not None:
             rows.append(own_row)
         links = [
             Link(piece, [step.name])
-            for step in steps
+            for step in section
             if isinstance(step.pieces, list)
             for piece in step.pieces
         ]
         new_rows = rows_of(links, effort) if links else []
         rows.extend(new_rows)
         factor = product_upper([row.constant for row in new_rows])
-        for value in steps[-1].outputs:
+        for value in section[-1].outputs:
             values[value] = scaled(taken, factor)
     return stacked([values[value] for value in graph.outputs]), rows
+
+
+def _region_rows(region: Region, effort: Effort) -> tuple[list[Row], float]:
+    """The rows of a region, and its constant."""
+    found = chain_bound(region, effort)
+    names = " + ".join(dict.fromkeys(step.name for step in region.steps))
+    row = Row(names, found.bound, UPPER, found.source)
+    if math.isfinite(found.bound) and not found.others_are_cheap:
+        return [row], row.constant
+    graph = Graph([region.entry], region.steps, [region.exit])
+    square, rows = _bound_sections(graph, effort, split_into_chains(graph))
+    constant = largest_root(square)
+    if found.bound <= constant and math.isfinite(found.bound):
+        return [row], row.constant
+    if found.left_out is not None:
+        last = region.steps[-1].name
+        rows[0].note = f"not bounded together up to {last}: {found.left_out}"
+    return rows, constant
 
 
 def _taken(

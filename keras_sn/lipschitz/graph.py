@@ -3,8 +3,10 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
+from keras_sn.lipschitz.pieces.merge import Shape
 from keras_sn.lipschitz.rules.registry import Pieces
 
 
@@ -19,6 +21,8 @@ class Step:
         outputs: Numbers of the values it gives.
         operation: The layer or operation itself, out of its wrappers.
         run: Function of the tensors it takes, a list, that gives a list.
+        shapes: Shapes of the values it takes, batch axis first, `None` where
+            open; `None` altogether if nothing is known.
     """
 
     name: str
@@ -27,6 +31,7 @@ class Step:
     outputs: list[int]
     operation: Any
     run: Callable[[list], list]
+    shapes: Sequence[Shape] | None = None
 
 
 @dataclasses.dataclass

@@ -15,6 +15,10 @@ from keras_sn.lipschitz.upper.distances import largest_root
 from keras_sn.lipschitz.upper.effort import Effort
 from keras_sn.lipschitz.upper.folding import Link
 from keras_sn.lipschitz.upper.pairs import pair_bounds
+from keras_sn.lipschitz.upper.torus_bound import chain_pairs
+from keras_sn.lipschitz.upper.torus_regions import Region
+from keras_sn.lipschitz.upper.torus_regions import sections_of
+from keras_sn.lipschitz.upper.torus_regions import steps_before
 from keras_sn.norms.proofs import EPS
 
 # Steps of the descent: half a minute of a stack a thousand wide, and more
@@ -57,6 +61,7 @@ def pair_constants(
     result = np.fmin(result, apart)
     if not effort.allows("closed_form"):
         return result
+    result = np.minimum(result, _of_chain(graph, effort))
     return np.minimum(result, _of_dense_tail(graph, classes, effort))
 
 
@@ -66,6 +71,20 @@ def _distances(matrix: Matrix) -> np.ndarray:
     rows = [np.linalg.norm(array - row, axis=1) for row in array]
     rounding = 1 + (array.shape[1] + 8) * EPS
     return np.stack(rows) * rounding + math.sqrt(2) * matrix.error
+
+
+def _of_chain(graph: Graph, effort: Effort) -> np.ndarray | float:
+    """The bounds of a network that ends with a chain of convolutions."""
+    sections = sections_of(graph, effort.remaining / 2)
+    last = sections[-1]
+    if not isinstance(last, Region) or [last.exit] != graph.outputs:
+        return math.inf
+    head = Graph(graph.inputs, steps_before(sections), [last.entry])
+    before = largest_root(bound_graph(head, effort)[0])
+    pairs = chain_pairs(last, effort)
+    if pairs is None or not math.isfinite(before):
+        return math.inf
+    return pairs * (before * (1 + 2 * EPS))
 
 
 def _of_dense_tail(graph: Graph, classes: int, effort: Effort) -> np.ndarray:

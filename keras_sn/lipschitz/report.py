@@ -17,6 +17,7 @@ class Row:
     guarantee: str
     source: str
     reason: str | None = None
+    note: str | None = None
 
 
 class LipschitzReport:
@@ -29,7 +30,8 @@ class LipschitzReport:
         upper: Proved upper bound of the Lipschitz constant.
         layers: List of rows with `name`, `constant`, `guarantee`
             (`"exact"`, `"upper bound"`, `"none"`), `source` of the formula,
-            and `reason` where the constant is `inf`. Rows that name several
+            `reason` where the constant is `inf`, and `note` on what was left
+            out to save time. Rows that name several
             layers were bounded together. Along a chain the constants
             multiply; at a merging layer its own row says how branches join.
         note: Why there is no lower bound, or no local one; or `None`.
@@ -116,6 +118,7 @@ class LipschitzReport:
 
     def _remarks(self) -> list[str]:
         remarks = [f"{row.name}: {row.reason}" for row in self.unbounded]
+        remarks += [row.note for row in self.layers if row.note is not None]
         return remarks if self.note is None else [*remarks, self.note]
 
     def _cells(self) -> list[tuple[str, str, str, str]]:

@@ -75,7 +75,7 @@ def trace(
         return tree.flatten(model(given, training=False))
 
     pieces = pieces_of(layer, call)
-    step = Step(layer.name, pieces, sources, [target], layer, run)
+    step = Step(layer.name, pieces, sources, [target], layer, run, shapes)
     return Graph(sources, [step], [target])
 
 
@@ -158,7 +158,9 @@ class _Walk:
         given = [self.new_value() for _ in node.outputs]
         pieces = _pieces(layer, node, call)
         run = _runner(operation, node, overrides)
-        self.steps.append(Step(name, pieces, taken, given, layer, run))
+        self.steps.append(
+            Step(name, pieces, taken, given, layer, run, call.shapes)
+        )
         return given
 
 

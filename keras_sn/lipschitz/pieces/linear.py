@@ -12,6 +12,7 @@ from keras_sn.lipschitz.pieces.base import UPPER
 from keras_sn.lipschitz.pieces.base import Piece
 from keras_sn.lipschitz.pieces.rounding import scaled_error
 from keras_sn.lipschitz.pieces.rounding import scaling_error
+from keras_sn.lipschitz.pieces.spatial import Placement
 from keras_sn.norms import symbol_norm
 from keras_sn.norms.leading import leading_triplet
 from keras_sn.norms.proofs import norm_upper
@@ -102,8 +103,7 @@ class Matrix(LinearPiece):
         super().__init__(axis, source, error)
         self.array = np.asarray(array, "float64")
         self.channel_of = channel_of
-        self.outputs = self.array.shape[0]
-        self.inputs = self.array.shape[1]
+        self.outputs, self.inputs = self.array.shape
         if channel_of is not None:
             self.inputs = int(channel_of.max()) + 1
 
@@ -193,12 +193,13 @@ class Kernel(LinearPiece):
 
     Args:
         array: `(taps, inputs / groups, groups, outputs / groups)`.
-        kernel_size: Taps per axis.
-        strides: Stride per axis.
-        axis: The channel axis.
+        kernel_size, strides, axis: Taps and stride per axis; channel axis.
         transposed: Whether the piece is the adjoint of that convolution.
         angles: Frequencies for `top` to look at; `None` for a coarse grid.
     """
+
+    # Where it slides, if known and as long as nothing is folded.
+    placement: Placement | None = None
 
     def __init__(
         self,
@@ -280,9 +281,8 @@ class Kernel(LinearPiece):
         norm, group, rows, columns = symbol_norm.top(self.symbol(), self.angles)
         _, inputs, groups, outputs = self.array.shape
         # The rows of a polyphase matrix: phases, each with all inputs.
-        rows = rows.reshape(-1, inputs).sum(axis=0)
         row_energy = np.zeros((groups, inputs))
-        row_energy[group] = rows
+        row_energy[group] = rows.reshape(-1, inputs).sum(axis=0)
         column_energy = np.zeros((groups, outputs))
         column_energy[group] = columns
         energies = column_energy.ravel(), row_energy.ravel()

@@ -17,14 +17,24 @@ class Merge:
         source: The formula.
         factors: A factor per input, such as the root of how often
             broadcasting repeats it. `None`: 1 each.
+        weights: Of a linear combination of inputs of one shape, what each is
+            multiplied by. `None`: it is something else.
+        axis: Of inputs side by side, the axis along which they are.
     """
 
     def __init__(
-        self, kind: str, source: str, factors: list[float] | None = None
+        self,
+        kind: str,
+        source: str,
+        factors: list[float] | None = None,
+        weights: list[float] | None = None,
+        axis: int | None = None,
     ):
         self.kind = kind
         self.source = source
         self.factors = factors
+        self.weights = weights
+        self.axis = axis
 
 
 def repetitions(

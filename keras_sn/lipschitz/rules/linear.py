@@ -21,6 +21,7 @@ from keras_sn.lipschitz.pieces.linear import Kernel
 from keras_sn.lipschitz.pieces.linear import LinearPiece
 from keras_sn.lipschitz.pieces.linear import Matrix
 from keras_sn.lipschitz.pieces.merge import scaling_norm
+from keras_sn.lipschitz.pieces.spatial import Placement
 from keras_sn.lipschitz.rules.activations import activation_pieces
 from keras_sn.lipschitz.rules.call import Call
 from keras_sn.lipschitz.rules.registry import REGISTER
@@ -70,7 +71,7 @@ def linear_piece(linear_map: LinearMap, call: Call) -> Piece:
     values = tuple(call.value(weight) for weight in linear_map.weights)
     error = linear_map.rounding(values)
     if isinstance(linear_map, SpatialMap):
-        return _kernel(linear_map, values, error)
+        return _kernel(linear_map, values, error, call)
     if isinstance(linear_map, BatchNormalizationMap):
         return Diagonal(
             linear_map.diagonal(values),
@@ -91,16 +92,30 @@ def linear_piece(linear_map: LinearMap, call: Call) -> Piece:
     return Piece(symbol_norm.upper(symbol), "max_b |W_b|", guarantee)
 
 
-def _kernel(linear_map, values, error):
+def _kernel(linear_map, values, error, call):
+    transposed = isinstance(linear_map, TransposedConvolutionMap)
     kernel = Kernel(
         linear_map.taps(values),
         linear_map.window.kernel_size,
         linear_map.window.undilated_strides,
         linear_map.channel_axis,
-        transposed=isinstance(linear_map, TransposedConvolutionMap),
+        transposed=transposed,
         error=error,
     )
+    if not transposed:
+        kernel.placement = _placement(linear_map, call)
     return kernel.matrix() if kernel.pointwise else kernel
+
+
+def _placement(linear_map, call):
+    """Where a convolution slides, if the size of its input is known."""
+    if call.shape is None:
+        return None
+    first = linear_map.data_format == "channels_first"
+    sizes = call.shape[2:] if first else call.shape[1:-1]
+    if None in sizes:
+        return None
+    return Placement(linear_map.window, tuple(sizes))
 
 
 def _channel_axis(axis, call):

@@ -76,5 +76,7 @@ def _of_several_tensors(name: str, call: Call) -> Pieces:
     source = "sum of the branches"
     if kind == "stack":
         source = "root of the sum of squares"
-    merge = elementwise(kind, source, call)
+    # The order of the tensors of a difference is not known here.
+    weights = [1.0, 1.0] if name == "Add" else None
+    merge = elementwise(kind, source, call, weights=weights)
     return merge if isinstance(merge, Merge) else [merge]

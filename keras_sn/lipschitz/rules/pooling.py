@@ -10,11 +10,16 @@ import numpy as np
 from keras import ops
 
 from keras_sn.keras_access import known_layers
+from keras_sn.linear_maps.window import Window
 from keras_sn.lipschitz.pieces.base import EXACT
 from keras_sn.lipschitz.pieces.base import UPPER
 from keras_sn.lipschitz.pieces.base import Piece
 from keras_sn.lipschitz.pieces.base import Rearrangement
 from keras_sn.lipschitz.pieces.base import unbounded
+from keras_sn.lipschitz.pieces.spatial import Averaging
+from keras_sn.lipschitz.pieces.spatial import GlobalAveraging
+from keras_sn.lipschitz.pieces.spatial import Margins
+from keras_sn.lipschitz.pieces.spatial import Placement
 from keras_sn.lipschitz.rules.call import Call
 from keras_sn.lipschitz.rules.registry import register_rule
 from keras_sn.norms.proofs import norm_upper
@@ -57,6 +62,16 @@ def moved(layer: Any, source: str) -> Piece:
     """The piece of what moves or drops positions."""
     axis = -1 if _channels_last(layer) else 1
     return Rearrangement(source, channelwise=True, axes=(axis, axis))
+
+
+def framed(layer: Any, source: str, sign: int) -> Margins:
+    """The piece of what pads with zeros (`sign` 1) or crops (-1)."""
+    axis = -1 if _channels_last(layer) else 1
+    amounts = layer.padding if sign > 0 else layer.cropping
+    # Of one axis Keras keeps the pair itself.
+    pairs = [amounts] if np.ndim(amounts) == 1 else amounts
+    margins = tuple((sign * before, sign * after) for before, after in pairs)
+    return Margins(source, axis, margins)
 
 
 @register_rule(
@@ -118,7 +133,15 @@ def average_pooling(layer: Any, call: Call) -> Piece:
             bound *= math.sqrt(-(-k // s)) if s < k else 1.0
             exact = False
     guarantee = EXACT if exact else UPPER
-    piece = channelwise(layer, bound, "prod |A_i|", guarantee)
+    placement, known = None, fixed_sizes(layer, call)
+    if known is not None:
+        ones = (1,) * len(windows)
+        window = Window(
+            tuple(layer.pool_size), tuple(layer.strides), ones, layer.padding
+        )
+        placement = Placement(window, known)
+    axis = -1 if _channels_last(layer) else 1
+    piece = Averaging(bound, guarantee, axis, placement, repeats)
     piece.terms = math.prod(k for k, _ in windows)
     return piece
 
@@ -195,11 +218,13 @@ def global_max_pooling(layer: Any, call: Call) -> Piece:
 @register_rule(keras.layers.GlobalAveragePooling2D, "1/sqrt(n)", "n positions")
 @register_rule(keras.layers.GlobalAveragePooling3D, "1/sqrt(n)", "n positions")
 def global_average_pooling(layer: Any, call: Call) -> Piece:
+    axis = -1 if _channels_last(layer) else 1
+    axes = axis, axis if layer.keepdims else -1
     sizes = fixed_sizes(layer, call)
     if sizes is None:
-        return _global(layer, 1.0, "1/sqrt(n), n unknown", UPPER)
+        return GlobalAveraging(1.0, "1/sqrt(n), n unknown", UPPER, axes)
     bound = 1 / math.sqrt(max(math.prod(sizes), 1)) * (1 + 1e-15)
-    return _global(layer, bound, "1/sqrt(n)", EXACT)
+    return GlobalAveraging(bound, "1/sqrt(n)", EXACT, axes)
 
 
 def _global(layer: Any, constant: float, source: str, guarantee: str) -> Piece:

@@ -11,6 +11,7 @@ from keras_sn.lipschitz.pieces.base import Piece
 from keras_sn.lipschitz.pieces.base import Rearrangement
 from keras_sn.lipschitz.pieces.base import unbounded
 from keras_sn.lipschitz.rules.call import Call
+from keras_sn.lipschitz.rules.pooling import framed
 from keras_sn.lipschitz.rules.pooling import moved
 from keras_sn.lipschitz.rules.registry import refuse
 from keras_sn.lipschitz.rules.registry import register_rule
@@ -33,16 +34,14 @@ for _name in (
         lambda layer, call: Identity()
     )
 
-for _name in (
-    "Cropping1D",
-    "Cropping2D",
-    "Cropping3D",
-    "ZeroPadding1D",
-    "ZeroPadding2D",
-    "ZeroPadding3D",
-):
+for _name in ("Cropping1D", "Cropping2D", "Cropping3D"):
     register_rule(getattr(keras.layers, _name), "1", "padding or cropping")(
-        lambda layer, call: moved(layer, "isometry on what is kept")
+        lambda layer, call: framed(layer, "isometry on what is kept", -1)
+    )
+
+for _name in ("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D"):
+    register_rule(getattr(keras.layers, _name), "1", "padding or cropping")(
+        lambda layer, call: framed(layer, "isometry on what is kept", 1)
     )
 
 for _name in ("Permute", "Reshape"):

@@ -76,7 +76,10 @@ def start(size: int) -> np.ndarray:
 
 
 def push(
-    weight: np.ndarray, covariance: np.ndarray | None, error: float = 0.0
+    weight: np.ndarray,
+    covariance: np.ndarray | None,
+    error: float = 0.0,
+    product: np.ndarray | None = None,
 ) -> np.ndarray:
     """`W P W^H`, behind a linear map.
 
@@ -86,13 +89,16 @@ def push(
             inputs one apart.
         error: Bound on the spectral norm of the difference between the
             matrices that are meant and `weight`.
+        product: `W P W^H`, where it has been computed block by block.
 
     Returns:
         Covariance `(..., m, m)`.
     """
     rows, columns = weight.shape[-2:]
-    half = weight if covariance is None else weight @ covariance
-    spread = _hermitian(half @ _adjoint(weight))
+    if product is None:
+        half = weight if covariance is None else weight @ covariance
+        product = half @ _adjoint(weight)
+    spread = _hermitian(product)
     gamma = _gamma(columns, spread)
     # |P_ab| <= sqrt(P_aa P_bb), so no entry is off by more than a multiple of
     # q_j q_k, and such a matrix is below `rows * diag(q^2)` times that.
@@ -111,7 +117,7 @@ def _with_error(spread, covariance, error):
     if covariance is not None:
         moduli = np.abs(covariance).sum(axis=-1).max(axis=-1)
         largest = moduli * (1 + EPS * (covariance.shape[-1] + 4))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         share = error * np.sqrt(largest / _diagonal(spread).max(axis=-1))
     share = np.clip(np.nan_to_num(share, nan=1.0), EPS, 1.0)
     other = (1 + 1 / share) * error**2 * largest * (1 + 16 * EPS)
@@ -236,10 +242,16 @@ def largest(spread: np.ndarray) -> np.ndarray:
     return bound.reshape(spread.shape[:-2])
 
 
+def averaged(spread: np.ndarray) -> np.ndarray:
+    """The mean over the last axis of points, `(..., k, n, n)`."""
+    mean, (count, rows) = spread.mean(axis=-3), spread.shape[-3:-1]
+    # No entry is off by more than a multiple of the root of two diagonals.
+    return _raised(mean, 2 * rows * (count + 4) * EPS * _diagonal(mean))
+
+
 def variances(spread: np.ndarray) -> np.ndarray:
     """The diagonal: `|d_j| <= r sqrt(S_jj)` for inputs `r` apart."""
-    diagonal = _diagonal(spread)
-    return np.where(np.isnan(diagonal), np.inf, diagonal)
+    return np.nan_to_num(_diagonal(spread), nan=np.inf, posinf=np.inf)
 
 
 def _gamma(terms, array):
