@@ -18,7 +18,8 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-IMAGES = ("digits", "mnist_5k", "fashion_mnist", "mnist", "cifar10")
+GREY = ("digits", "mnist_5k", "fashion_mnist", "mnist")
+IMAGES = (*GREY, "cifar10")
 FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
 
 

@@ -14,7 +14,7 @@ import pathlib
 import keras
 import numpy as np
 from data import FASHION_MNIST
-from data import IMAGES
+from data import GREY
 from data import Data
 from data import load_images
 from keras import layers
@@ -371,7 +371,7 @@ def mosaic(images):
 
 def main():
     arguments = parser(__doc__, "gan")
-    arguments.add_argument("--data-set", choices=IMAGES[:-1], default="digits")
+    arguments.add_argument("--data-set", choices=GREY, default="digits")
     arguments.add_argument("--data", default=FASHION_MNIST, metavar="FOLDER")
     arguments.add_argument(
         "--limit", type=int, help="stop after so many runs; go on next time"

@@ -111,11 +111,14 @@ def environment() -> dict[str, object]:
     """What a reader of the numbers needs to know."""
     backend = keras.backend.backend()
     packages = ("keras", backend, "numpy")
+    name = pathlib.Path(sys.argv[0]).stem
     return {
+        "name": name,
+        "backend": backend,
         "command": " ".join(
             [
-                f"KERAS_BACKEND={backend} python",
-                *(f"examples/{pathlib.Path(sys.argv[0]).name}", *sys.argv[1:]),
+                f"KERAS_BACKEND={backend} python examples/{name}.py",
+                *sys.argv[1:],
             ]
         ),
         "versions": {name: sys.modules[name].__version__ for name in packages},
