@@ -21,13 +21,13 @@ from keras_sn.models import fold_model
 from keras_sn.models import norm_report
 from keras_sn.models import normalize_model
 from keras_sn.models import upgrade_model
-from keras_sn.models.baking import wrappers_in
 from keras_sn.models.export.exporting import format_of
 from keras_sn.models.export.samples import load_samples
 from keras_sn.models.export.samples import random_inputs
 from keras_sn.models.files import load_model
 from keras_sn.models.files import save_model
 from keras_sn.models.files import written_whole
+from keras_sn.models.folding import is_foldable
 from keras_sn.models.graph_copy import check_built
 
 # Points that the search for a lower bound starts from.
@@ -82,7 +82,7 @@ def fold(arguments: argparse.Namespace) -> None:
 
     def change(model: keras.Model) -> keras.Model:
         check_built(model)
-        if not wrappers_in(model):
+        if not is_foldable(model):
             raise ValueError(
                 f"There is no SpectralNormalization in '{arguments.model}', so "
                 "there is nothing to fold."

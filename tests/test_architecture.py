@@ -31,7 +31,8 @@ FLOORS = {
     "linear_maps": 1,
     "norms": 2,
     "layers": 3,
-    "lipschitz": 3,
+    # It has rules for our layers.
+    "lipschitz": 4,
     "losses": 3,
     # They share what a label is with the losses.
     "metrics": 4,

@@ -1,5 +1,27 @@
-"""Layers that control the norm of other layers' weights."""
+"""Layers of bounded norm: wrappers that bound others', and layers that are."""
 
+from keras_sn.layers.group_sort import GroupSort
+from keras_sn.layers.householder import Householder
+from keras_sn.layers.invertible_downsampling import InvertibleDownsampling2D
+from keras_sn.layers.norm_pooling import NormPooling2D
+from keras_sn.layers.orthogonal_convolution import OrthogonalConv1D
+from keras_sn.layers.orthogonal_convolution import OrthogonalConv2D
+from keras_sn.layers.orthogonal_convolution import OrthogonalConv3D
+from keras_sn.layers.orthogonal_dense import OrthogonalDense
+from keras_sn.layers.residual_sll import SLLConv2D
+from keras_sn.layers.residual_sll import SLLDense
 from keras_sn.layers.spectral_normalization import SpectralNormalization
 
-__all__ = ["SpectralNormalization"]
+__all__ = [
+    "GroupSort",
+    "Householder",
+    "InvertibleDownsampling2D",
+    "NormPooling2D",
+    "OrthogonalConv1D",
+    "OrthogonalConv2D",
+    "OrthogonalConv3D",
+    "OrthogonalDense",
+    "SLLConv2D",
+    "SLLDense",
+    "SpectralNormalization",
+]

@@ -127,6 +127,32 @@ class AppliedWeight(VariableWeight):
             )
 
 
+class ComputedWeight(Weight):
+    """A weight that a layer computes from its variables, whatever they are.
+
+    It has no variable to scale, so nothing normalizes it.
+
+    Args:
+        layer: A built Keras layer.
+        attribute: Name of the attribute that computes it.
+        shape: Its shape.
+    """
+
+    def __init__(
+        self, layer: keras.layers.Layer, attribute: str, shape: tuple[int, ...]
+    ):
+        self.layer: keras.layers.Layer = layer
+        self.attribute = attribute
+        self.shape = shape
+
+    @property
+    def path(self) -> str:  # type: ignore[override]
+        return f"{self.layer.path}/{self.attribute}"
+
+    def value(self):
+        return getattr(self.layer, self.attribute)
+
+
 class ArrayWeight(Weight):
     """A weight that is just an array, with no layer around it.
 

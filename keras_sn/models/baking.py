@@ -56,7 +56,7 @@ def bake(layer: Layer, twin: Layer, certified: bool) -> None:
     copy_weights(layer, twin, _left_out(wrappers), values=values)
     if certified:
         for wrapper, variable, linear_map in normalized_copies(layer, twin):
-            _shrink(linear_map, variable, float(wrapper.norm_bound))
+            shrink(linear_map, variable, float(wrapper.norm_bound))
 
 
 def wrapper_maps(wrapper: SpectralNormalization) -> list[LinearMap]:
@@ -137,9 +137,14 @@ def _lora_layers(layer: Layer) -> list[Layer]:
     return [p for p in walk(layer) if getattr(p, "lora_enabled", False)]
 
 
-def _shrink(
+def shrink(
     linear_map: LinearMap, variable: keras.Variable, norm_bound: float
 ) -> None:
+    """Scales a weight until its map is certified not to exceed a bound.
+
+    Raises:
+        ValueError: If that cannot be certified.
+    """
     margin = _epsilon(variable.dtype)
     for _ in range(_ROUNDS):
         upper = spectral_norm(linear_map).upper

@@ -4,6 +4,7 @@ import functools
 
 from keras.layers import Layer
 
+from keras_sn.keras_access import all_layers
 from keras_sn.keras_access import is_graph
 from keras_sn.layers.spectral_normalization import SpectralNormalization
 from keras_sn.models.baking import bake
@@ -17,6 +18,9 @@ from keras_sn.models.layer_config import layer_inside
 from keras_sn.models.layer_config import rebuilt
 from keras_sn.models.layer_config import rebuilt_or_shared
 from keras_sn.models.layer_config import unwrapped
+from keras_sn.models.plain_layers import bake_plain
+from keras_sn.models.plain_layers import has_plain_twin
+from keras_sn.models.plain_layers import plain_twin
 
 
 def fold_model(model: Layer, certified: bool = False) -> Layer:
@@ -25,7 +29,9 @@ def fold_model(model: Layer, certified: bool = False) -> Layer:
     Every `SpectralNormalization` gives way to the layer inside of it, with
     its weights normalized. So the result is made of the layers one would have
     written without `keras_sn`: it is saved, served, quantized and exported by
-    Keras alone. The model given stays as it is.
+    Keras alone. The model given stays as it is. An orthogonal layer becomes a
+    plain one with the kernel that it computes (and a circular convolution a
+    small model, which wraps the image around and convolves).
 
     A folded layer has the name that the wrapper was given; where Keras made
     that name up (`spectral_normalization_7`), the name of the layer inside,
@@ -82,8 +88,20 @@ def folded(model: Layer, certified: bool = False) -> GraphCopy:
         # Some create wrappers when they are built.
         if wrappers_in(twin):
             raise ValueError(_how_to_fold(layer))
-        bake(layer, twin, certified)
+        _bake(layer, twin, certified)
     return copy
+
+
+def is_foldable(model: Layer) -> bool:
+    """Whether there is anything in a model that `fold_model` changes."""
+    return any(
+        isinstance(part, SpectralNormalization) or has_plain_twin(part)
+        for part in all_layers(model)
+    )
+
+
+def _bake(layer: Layer, twin: Layer, certified: bool) -> None:
+    (bake_plain if has_plain_twin(layer) else bake)(layer, twin, certified)
 
 
 def folded_view(model: Layer) -> Layer:
@@ -91,12 +109,12 @@ def folded_view(model: Layer) -> Layer:
     names = _names(model)
 
     def replace(layer: Layer) -> Layer:
-        return _unwrapped_layer(names, layer) if wrappers_in(layer) else layer
+        return _unwrapped_layer(names, layer) if is_foldable(layer) else layer
 
     view = view_graph(model, replace)
     for layer, twin in view.leaves:
         if twin is not layer:
-            bake(layer, twin, certified=False)
+            _bake(layer, twin, certified=False)
     return view.model
 
 
@@ -121,6 +139,8 @@ def _names(model: Layer) -> dict[int, str]:
 
 
 def _unwrapped_layer(names: dict[int, str], layer: Layer) -> Layer:
+    if has_plain_twin(layer):
+        return plain_twin(layer)
     if isinstance(layer, SpectralNormalization):
         name = names.get(id(layer), folded_name(layer))
         try:

@@ -11,8 +11,8 @@ from rich.table import Table
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.registry import maps_and_reasons
 from keras_sn.linear_maps.weights import unique_keys
-from keras_sn.models.baking import wrappers_in
 from keras_sn.models.folding import fold_model
+from keras_sn.models.folding import is_foldable
 from keras_sn.norms.bounds import NormBounds
 from keras_sn.norms.spectral_norm import spectral_norm
 from keras_sn.tables import bar_axes
@@ -175,7 +175,7 @@ def norm_report(
     2.0
     """
     # A copy, so that a weight is what its layer applies.
-    plain = fold_model(model) if wrappers_in(model) else model
+    plain = fold_model(model) if is_foldable(model) else model
     pairs = maps_and_reasons(plain, norm)
     if not pairs:
         raise ValueError(

@@ -77,6 +77,15 @@ class GramSymbol:
             real = real + 1j * odd
         return real.reshape(-1, self.size, self.size)
 
+    def mean(self) -> np.ndarray:
+        """The mean over all frequencies, `A_0` of each group."""
+        return self._even[0].reshape(-1, self.size, self.size)
+
+    def others(self) -> np.ndarray:
+        """The other `A_r`, one of each pair, `(shifts, groups, size, size)`."""
+        halves = (self._even[1:] - self._odd) / 2
+        return halves.reshape(-1, self.groups, self.size, self.size)
+
     def lower(self, gram: np.ndarray, vector: np.ndarray) -> float:
         """A lower bound of the norm, from one of the matrices and a vector."""
         rounding = 8 * (self.size + 8) * EPS * float(np.trace(gram).real)

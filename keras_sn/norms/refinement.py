@@ -8,6 +8,7 @@ import numpy as np
 from keras_sn.linear_maps.symbol import Symbol
 from keras_sn.norms.bounds import NormBounds
 from keras_sn.norms.cells import FineGrid
+from keras_sn.norms.flat_symbol import flat_bounds
 from keras_sn.norms.gram_symbol import GramSymbol
 from keras_sn.norms.peak import highest_frequency
 from keras_sn.norms.proofs import EPS
@@ -24,6 +25,8 @@ _LANCZOS_STEPS = 8
 # How many of the best frequencies to climb from.
 _CLIMBS = 6
 _CLIMB_STEPS = 10
+# Of a symbol that is as flat no refinement finds more.
+_FLAT = 1e-4
 
 
 def refined_bounds(
@@ -64,6 +67,9 @@ def refined_bounds(
         return NormBounds(0.0, symbol.error)
     # Squares must neither overflow nor underflow; powers of two are exact.
     gram = GramSymbol(symbol.scaled(1 / scale))
+    flat = flat_bounds(gram)
+    if grid is None and flat.gap <= min(rtol, _FLAT):
+        return flat.scaled(scale)
     return _Refinement(gram, rtol, progress, grid).run().scaled(scale)
 
 

@@ -6,6 +6,7 @@ from keras_sn.lipschitz.rules import activations
 from keras_sn.lipschitz.rules import linear
 from keras_sn.lipschitz.rules import merging
 from keras_sn.lipschitz.rules import normalization
+from keras_sn.lipschitz.rules import own_layers
 from keras_sn.lipschitz.rules import pooling
 from keras_sn.lipschitz.rules import preprocessing
 from keras_sn.lipschitz.rules import resampling

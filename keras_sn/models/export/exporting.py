@@ -9,7 +9,6 @@ from typing import Any
 import keras
 
 from keras_sn.keras_access import all_layers
-from keras_sn.models.baking import wrappers_in
 from keras_sn.models.export.artifacts import FORMATS
 from keras_sn.models.export.artifacts import largest_difference
 from keras_sn.models.export.artifacts import write_artifact
@@ -23,6 +22,7 @@ from keras_sn.models.files import first_line
 from keras_sn.models.files import remove
 from keras_sn.models.files import written_whole
 from keras_sn.models.folding import folded_view
+from keras_sn.models.folding import is_foldable
 from keras_sn.models.graph_copy import check_built
 
 # Where Keras has an exporter that serves any batch size, the better one first.
@@ -105,7 +105,7 @@ def export_model(
     pairs = make_samples(model, samples, input_size)
     if tolerance is None:
         tolerance = _tolerance_of(model)
-    if folded and wrappers_in(model):
+    if folded and is_foldable(model):
         model = folded_view(model)
     with written_whole(path, overwrite) as partial:
         _export_by_any(model, partial, format, pairs, tolerance)
