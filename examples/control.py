@@ -25,7 +25,7 @@ from running import parser
 from keras_sn import SpectralNormalization
 from keras_sn.models import fold_model
 
-LEARNING_RATES = (1e-3, 1e-2, 3e-2, 1e-1)  # Of the critic.
+LEARNING_RATES = (1e-3, 1e-2, 1e-1, 3e-1)  # Of the critic.
 ACTOR_RATE = 1e-3
 SEEDS = 5
 STEPS = 800

@@ -29,7 +29,7 @@ from running import parser
 from keras_sn import SpectralNormalization
 
 METHODS = ("none", "SN kernel", "SN operator", "R1 + R2")
-LEARNING_RATES = (1e-3, 5e-3, 2e-2, 1e-1)
+LEARNING_RATES = (1e-3, 5e-3, 2e-2)
 SEEDS = 5
 STEPS = 600
 BATCH = 32
