@@ -37,7 +37,7 @@ from keras_sn.models import norm_report
 from keras_sn.models import normalize_model
 
 # For the whole network. What is found has some tens.
-LIPSCHITZ = 3.0
+LIPSCHITZ = 10.0
 RADIUS = 1.0
 ATTACKED = 500
 COLUMNS = (
