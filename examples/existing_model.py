@@ -150,7 +150,7 @@ def main() -> None:
     if options.quick:
         epochs, data = 2, data.first(500, 100)
 
-    with bar("", 7) as step:
+    with bar("", 8) as step:
         path = pathlib.Path(options.model or output / "found.keras")
         if options.model is None:
             step("making a model to be found")
@@ -160,13 +160,19 @@ def main() -> None:
         step("report")
         rows = [judged("found", found, data)]
 
+        step("fine-tune as it is")
+        longer = keras.models.clone_model(found)
+        longer.set_weights(found.get_weights())
+        train(longer, data, epochs)
+        rows.append(judged("fine-tuned as it is", longer, data))
+
         step("normalize")
         model = normalize_model(found, lipschitz=LIPSCHITZ)
         rows.append(judged("normalized", model, data))
 
         step("fine-tune")
         train(model, data, epochs)
-        rows.append(judged("fine-tuned", model, data))
+        rows.append(judged("normalized, fine-tuned", model, data))
         model.save(output / "tuned.keras")
 
         step("fold")
