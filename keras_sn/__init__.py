@@ -1,7 +1,8 @@
 """Spectral normalization and Lipschitz constants for Keras 3.
 
-Importing this registers the layers, losses and metrics with Keras, so that
-`.keras` files that hold them can be loaded; the rest is loaded on first use.
+Importing this registers with Keras what `.keras` files can hold (layers,
+losses, metrics, constraints, regularizers, optimizers), so that they can be
+loaded; the rest is loaded on first use.
 """
 
 import importlib
@@ -13,6 +14,8 @@ from typing import Any
 from keras_sn.version import __version__
 
 if TYPE_CHECKING:
+    from keras_sn import callbacks
+    from keras_sn import constraints
     from keras_sn import layers
     from keras_sn import linear_maps
     from keras_sn import lipschitz
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from keras_sn import metrics
     from keras_sn import models
     from keras_sn import norms
+    from keras_sn import regularizers
     from keras_sn.layers import SpectralNormalization
     from keras_sn.norms import NormBounds
     from keras_sn.norms import spectral_norm
@@ -28,6 +32,8 @@ __all__ = [
     "NormBounds",
     "SpectralNormalization",
     "__version__",
+    "callbacks",
+    "constraints",
     "layers",
     "linear_maps",
     "lipschitz",
@@ -35,6 +41,7 @@ __all__ = [
     "metrics",
     "models",
     "norms",
+    "regularizers",
     "spectral_norm",
 ]
 
@@ -44,7 +51,7 @@ _HOMES = {
     "SpectralNormalization": "layers",
     "spectral_norm": "norms",
 }
-_REGISTERING = ("layers", "losses", "metrics")
+_REGISTERING = ("constraints", "layers", "losses", "metrics", "regularizers")
 
 
 def __getattr__(name: str) -> Any:

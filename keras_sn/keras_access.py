@@ -38,6 +38,36 @@ def own_weights(layer: keras.layers.Layer) -> list[keras.Variable]:
     return [v for v in layer.weights if id(v) not in inherited]
 
 
+@contextlib.contextmanager
+def recorded_outputs(
+    layers: list[keras.layers.Layer],
+) -> Iterator[dict[keras.layers.Layer, list]]:
+    """Context in which the outputs of layers are kept, call by call.
+
+    Yields:
+        Dict `{layer: list of outputs}`.
+    """
+    outputs: dict[keras.layers.Layer, list] = {layer: [] for layer in layers}
+
+    def recording(layer: keras.layers.Layer) -> Any:
+        call = layer.call
+
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            outputs[layer].append(call(*args, **kwargs))
+            return outputs[layer][-1]
+
+        return recorded
+
+    # `__call__` looks it up in the object.
+    for layer in outputs:
+        layer.call = recording(layer)
+    try:
+        yield outputs
+    finally:
+        for layer in outputs:
+            del layer.call
+
+
 def rematerialization(layer: keras.layers.Layer) -> Any:
     """The mode of the `keras.RematScope` a layer was created in, or `None`."""
     return layer._remat_mode

@@ -1,4 +1,4 @@
-"""Metrics of certified robustness."""
+"""Metrics of certified robustness, and of the distance of two classes."""
 
 import math
 from typing import Any
@@ -6,8 +6,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_sn.losses import binary
-from keras_sn.losses import one_hot
+from keras_sn.losses.labels import binary
+from keras_sn.losses.labels import class_weights
+from keras_sn.losses.labels import one_hot
 
 
 @keras.saving.register_keras_serializable(package="keras_sn")
@@ -95,5 +96,86 @@ class CertifiedAccuracy(keras.metrics.Mean):
             "name": self.name,
             "dtype": self.dtype,
             "radius": self.radius,
+            "lipschitz": self.lipschitz,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_sn.metrics")
+class KantorovichRubinstein(keras.metrics.Metric):
+    """Difference of the mean outputs of two classes.
+
+    Divided by the Lipschitz constant it is an estimate, from below, of the
+    Wasserstein-1 distance of the two classes: what the loss
+    `keras_sn.losses.KantorovichRubinstein` maximizes, over all data rather
+    than by batch.
+
+    Args:
+        lipschitz: Upper bound of the Lipschitz constant of the network.
+        name: Name of the metric.
+        dtype: As in other Keras metrics.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_sn.metrics import KantorovichRubinstein
+    >>> metric = KantorovichRubinstein()
+    >>> outputs = np.array([[2.0], [4.0], [-1.0]], "float32")
+    >>> metric.update_state(np.array([1, 1, 0]), outputs)
+    >>> float(metric.result())
+    4.0
+
+    Reference:
+
+    - [Serrurier et al., 2021](https://arxiv.org/abs/2006.06520)
+    """
+
+    def __init__(
+        self,
+        lipschitz: float = 1.0,
+        name: str = "kantorovich_rubinstein",
+        dtype: Any = None,
+    ):
+        super().__init__(name=name, dtype=dtype)
+        if not lipschitz > 0:
+            raise ValueError(
+                f"`lipschitz` must be positive. Received: {lipschitz}"
+            )
+        self.lipschitz = lipschitz
+        self.totals = self.add_variable((2,), "zeros", name="totals")
+        self.counts = self.add_variable((2,), "zeros", name="counts")
+
+    def update_state(
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+    ) -> Any:
+        """Adds a batch.
+
+        Args:
+            y_true: Labels 0 and 1, or -1 and 1; `(batch,)` or as `y_pred`.
+            y_pred: Outputs `(batch, outputs)`.
+            sample_weight: Weights of the samples, `(batch,)`.
+        """
+        y_pred = ops.cast(ops.convert_to_tensor(y_pred), self.dtype)
+        signs, _ = class_weights(y_true, y_pred)
+        weights = ops.ones_like(y_pred)
+        if sample_weight is not None:
+            given = ops.cast(sample_weight, self.dtype)
+            weights = weights * ops.reshape(given, (-1, 1))
+        classes = [
+            weights * ops.cast(signs > 0, self.dtype),
+            weights * ops.cast(signs < 0, self.dtype),
+        ]
+        self.totals.assign_add(
+            ops.stack([ops.sum(weight * y_pred) for weight in classes])
+        )
+        self.counts.assign_add(ops.stack([ops.sum(w) for w in classes]))
+
+    def result(self) -> Any:
+        means = self.totals / ops.maximum(self.counts, 1e-12)
+        return (means[0] - means[1]) / self.lipschitz
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "dtype": self.dtype,
             "lipschitz": self.lipschitz,
         }

@@ -62,3 +62,17 @@ def bar_axes(names: Sequence[str], ax: Any = None) -> Any:
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()
     return ax
+
+
+def line_axes(ax: Any = None) -> Any:
+    """Matplotlib axes for lines, with a logarithmic scale.
+
+    Args:
+        ax: Axes to use; `None` for new ones.
+    """
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+    ax.set_yscale("log")
+    return ax

@@ -25,6 +25,7 @@ FLOORS = {
     "version": 0,
     "keras_access": 0,
     "fast_ops": 0,
+    "input_gradients": 0,
     "progress": 0,
     "tables": 0,
     "backend_choice": 0,
@@ -33,10 +34,13 @@ FLOORS = {
     "layers": 3,
     # It has rules for our layers.
     "lipschitz": 4,
+    "constraints": 3,
+    "regularizers": 3,
     "losses": 3,
     # They share what a label is with the losses.
     "metrics": 4,
     "models": 5,
+    "callbacks": 6,
     "commands": 6,
     "cli": 7,
     "__main__": 8,
@@ -48,6 +52,7 @@ FLOORS = {
 # one, and what differentiates with the backend's own means.
 KNOW_THE_BACKEND = (
     "keras_sn/fast_ops.py",
+    "keras_sn/input_gradients.py",
     "keras_sn/models/export/",
     "keras_sn/lipschitz/lower/pullback.py",
 )

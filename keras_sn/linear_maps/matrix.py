@@ -1,5 +1,6 @@
 """MatrixMap: a weight whose blocks are real matrices, read off by a reshape."""
 
+import numpy as np
 from keras import ops
 
 from keras_sn.fast_ops import adjoint_product
@@ -61,11 +62,30 @@ class MatrixMap(LinearMap):
         self.codomain_shape = (columns,) if blocks == 1 else (blocks, columns)
 
     def symbol(self, values=None) -> Symbol:
-        return Symbol(self._stack(values))
+        return Symbol(self.matrices(values))
 
-    def _stack(self, values):
+    def matrices(self, values=None):
         """The blocks, `(blocks, rows, columns)`, array or tensor."""
         return reshaped(self._permuted(values), self.block_shape)
+
+    def weight_of(self, matrices, values=None):
+        """The weight whose blocks are these: the inverse of `matrices`.
+
+        Args:
+            matrices: Array or tensor `(blocks, rows, columns)`.
+            values: The weights at present, for maps of several weights.
+        """
+        del values
+        shape = self.weights[0].shape
+        if self.permutation is None:
+            return reshaped(matrices, shape)
+        split = shape if self.split is None else self.split
+        permuted = reshaped(
+            matrices, tuple([split[i] for i in self.permutation])
+        )
+        back = np.argsort(self.permutation).tolist()
+        axes = functions_of(matrices).transpose(permuted, back)
+        return reshaped(axes, shape)
 
     def _permuted(self, values):
         (weight,) = self.values() if values is None else values
@@ -78,29 +98,29 @@ class MatrixMap(LinearMap):
     def _matrix(self, values):
         """The only block, `(rows, columns)`.
 
-        Indexing `_stack` instead would cost a copy of the gradient.
+        Indexing `matrices` instead would cost a copy of the gradient.
         """
         return reshaped(self._permuted(values), self.block_shape[1:])
 
     def matvec(self, inputs, values=None):
         blocks, rows, _ = self.block_shape
         inputs = ops.reshape(inputs, (-1, blocks, rows))
-        outputs = ops.einsum("nbr,brc->nbc", inputs, self._stack(values))
+        outputs = ops.einsum("nbr,brc->nbc", inputs, self.matrices(values))
         return ops.reshape(outputs, (-1, *self.codomain_shape))
 
     def rmatvec(self, outputs, values=None):
         blocks, _, columns = self.block_shape
         outputs = ops.reshape(outputs, (-1, blocks, columns))
-        inputs = ops.einsum("nbc,brc->nbr", outputs, self._stack(values))
+        inputs = ops.einsum("nbc,brc->nbr", outputs, self.matrices(values))
         return ops.reshape(inputs, (-1, *self.domain_shape))
 
     def block_matvec(self, probes, values=None):
         if self.num_blocks == 1:
             return probes @ self._matrix(values)
-        return (probes[:, None, :] @ self._stack(values))[:, 0]
+        return (probes[:, None, :] @ self.matrices(values))[:, 0]
 
     def block_rmatvec(self, probes, values=None):
         # The vector on the right, so that no backend transposes the weight.
         if self.num_blocks == 1:
             return adjoint_product(probes, self._matrix(values))
-        return (self._stack(values) @ probes[:, :, None])[..., 0]
+        return (self.matrices(values) @ probes[:, :, None])[..., 0]

@@ -60,8 +60,13 @@ class BatchNormalizationMap(MatrixMap):
         ):
             return gamma / functions_of(variance).sqrt(variance + self.epsilon)
 
-    def _stack(self, values):
+    def matrices(self, values=None):
         return reshaped(self.diagonal(values), self.block_shape)
+
+    def weight_of(self, matrices, values=None):
+        _, variance = self.values() if values is None else values
+        deviation = functions_of(variance).sqrt(variance + self.epsilon)
+        return reshaped(matrices, tuple(variance.shape)) * deviation
 
     def rounding(self, values: tuple[np.ndarray, ...]) -> float:
         largest = np.abs(self.diagonal(values)).max(initial=0.0)

@@ -1,10 +1,13 @@
-"""Losses that train for a certified margin."""
+"""LipschitzMarginCrossentropy: trains for a certified margin."""
 
 import math
 from typing import Any
 
 import keras
 from keras import ops
+
+from keras_sn.losses.labels import binary
+from keras_sn.losses.labels import one_hot
 
 
 @keras.saving.register_keras_serializable(package="keras_sn")
@@ -97,39 +100,3 @@ class LipschitzMarginCrossentropy(keras.losses.Loss):
             "lipschitz": self.lipschitz,
             "temperature": self.temperature,
         }
-
-
-def one_hot(y_true: Any, y_pred: Any) -> Any:
-    """Labels as one-hot rows in the dtype and shape of the predictions.
-
-    Args:
-        y_true: Integers `(batch,)` or `(batch, 1)`, or rows `(batch, classes)`.
-        y_pred: `(batch, classes)`.
-    """
-    y_true = ops.convert_to_tensor(y_true)
-    classes = y_pred.shape[-1]
-    if len(y_true.shape) == len(y_pred.shape) and y_true.shape[-1] == classes:
-        return ops.cast(y_true, y_pred.dtype)
-    labels = ops.reshape(ops.cast(y_true, "int32"), (-1,))
-    return ops.one_hot(labels, classes, dtype=y_pred.dtype)
-
-
-def binary(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-    """Labels 0 and 1 and the logits they belong to, both `(batch,)`.
-
-    Args:
-        y_true: `(batch,)` or `(batch, 1)`.
-        y_pred: `(batch, 1)`.
-
-    Raises:
-        ValueError: If labels have more than one number per sample.
-    """
-    y_true = ops.convert_to_tensor(y_true)
-    if len(y_true.shape) > 1 and y_true.shape[-1] != 1:
-        raise ValueError(
-            "A single logit takes labels 0 and 1, one per sample. Received: "
-            f"y_true of shape {tuple(y_true.shape)}, y_pred of shape "
-            f"{tuple(y_pred.shape)}"
-        )
-    y_true = ops.reshape(ops.cast(y_true, y_pred.dtype), (-1,))
-    return y_true, ops.reshape(y_pred, (-1,))

@@ -1,0 +1,1 @@
+"""Tests of what is used around a layer in training."""
