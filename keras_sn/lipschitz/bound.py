@@ -10,6 +10,10 @@ from keras_sn.linear_maps.wrapped import Overrides
 from keras_sn.lipschitz.graph import Graph
 from keras_sn.lipschitz.graph import Step
 from keras_sn.lipschitz.graph import first_unbounded
+from keras_sn.lipschitz.inputs import Balls
+from keras_sn.lipschitz.inputs import input_arrays
+from keras_sn.lipschitz.local import LocalNetwork
+from keras_sn.lipschitz.local import NoLocalBoundError
 from keras_sn.lipschitz.lower.ascent import lower_bound
 from keras_sn.lipschitz.pieces.base import EXACT
 from keras_sn.lipschitz.pieces.base import UPPER
@@ -41,6 +45,8 @@ def lipschitz_bound(
     time_limit: float = 60.0,
     progress: Progress = None,
     seed: int = 0,
+    x: Any = None,
+    radius: float | np.ndarray | None = None,
 ) -> LipschitzReport:
     """Brackets the l2 Lipschitz constant of a model at inference.
 
@@ -50,6 +56,11 @@ def lipschitz_bound(
     included. `lower` is a slope at a point that a pair of inputs confirms.
 
     Several inputs or outputs count as one, side by side.
+
+    With `x` and `radius` it is the constant on the ball of that radius around
+    each input: `|f(y) - f(z)| <= K |y - z|` for all `y` and `z` inside. Where
+    the ball lies in one linear region, that is the norm of the Jacobian. A
+    model that does not start with dense layers has its global constant there.
 
     Args:
         model: A built Functional or Sequential model, or a layer.
@@ -69,15 +80,20 @@ def lipschitz_bound(
         progress: `True` for a progress bar of the refinement, or a function
             of `(step, steps, bound)`.
         seed: Seed of the random starts.
+        x: Array of inputs, as the model takes: bounds for the balls around
+            these. `None`: for all inputs at once.
+        radius: Radius of the balls, or one for each input.
 
     Returns:
         `LipschitzReport` with `lower`, `upper` and `layers`. Where a layer
         has no known constant, `upper` is `inf` and `layers` says which and
         why. Where the search for `lower` fails, `lower` is 0 and `note` says
-        why.
+        why. With `x`, `per_sample` has the bound of each ball, and `upper` is
+        the largest; `lower` is the largest norm of a Jacobian at the centres.
 
     Raises:
-        ValueError: If the model is not built or `method` is unknown.
+        ValueError: If the model is not built, `method` is unknown, or one of
+            `x` and `radius` is missing or does not fit the other.
 
     Example:
 
@@ -91,16 +107,52 @@ def lipschitz_bound(
     >>> report = lipschitz_bound(model)
     >>> round(report.lower, 4), round(report.upper, 4)
     (4.2426, 4.2426)
+    >>> report = lipschitz_bound(model, x=np.array([[-2.0, -1.0]]), radius=1)
+    >>> report.per_sample  # no unit is active
+    array([0.])
+
+    Reference:
+
+    - [Xu & Sivaranjani, 2025](https://arxiv.org/abs/2510.05261), local bounds
     """
     check_method(method)
+    graph = trace(model, constant_of)
     with shown(progress, "refining") as callback:
         effort = Effort(method, time_limit, callback)
-        squares, rows = bound_graph(trace(model, constant_of), effort)
-    upper = largest_root(squares)
+        squares, rows = bound_graph(graph, effort)
+        upper = largest_root(squares)
+        if x is not None or radius is not None:
+            balls = Balls(input_arrays(model, x), radius)
+            return _local_report(model.name, graph, effort, balls, upper, rows)
     found, note = 0.0, None
     if lower:
         found, note = _searched(model, data, seed, time_limit / 3)
     return LipschitzReport(model.name, method, found, upper, rows, note)
+
+
+def _local_report(
+    name: str,
+    graph: Graph,
+    effort: Effort,
+    balls: Balls,
+    everywhere: float,
+    rows: list[Row],
+) -> LipschitzReport:
+    """The report of bounds on balls; global ones where there are no others."""
+    lower, upper = np.zeros(len(balls)), np.full(len(balls), everywhere)
+    note = None
+    try:
+        if not effort.allows("closed_form"):
+            raise NoLocalBoundError(f"The method is '{effort.method}'.")
+        network = LocalNetwork(graph)
+        lower, found = network.bracket(balls, effort)
+        upper = np.minimum(found, upper)
+        rows = [network.row(upper)]
+    except NoLocalBoundError as error:
+        note = f"The bounds hold everywhere, not near an input alone. {error}"
+    top = float(upper.max(initial=0.0))
+    low = float(lower.max(initial=0.0))
+    return LipschitzReport(name, effort.method, low, top, rows, note, upper)
 
 
 def _searched(

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
 import rich.table
 
 
@@ -31,7 +32,9 @@ class LipschitzReport:
             and `reason` where the constant is `inf`. Rows that name several
             layers were bounded together. Along a chain the constants
             multiply; at a merging layer its own row says how branches join.
-        note: Why there is no lower bound, or `None`.
+        note: Why there is no lower bound, or no local one; or `None`.
+        per_sample: Upper bounds on the balls around inputs, `(batch,)`, of
+            which `upper` is the largest; `None` where all inputs count.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class LipschitzReport:
         upper: float,
         layers: list[Row],
         note: str | None = None,
+        per_sample: np.ndarray | None = None,
     ):
         self.name = name
         self.method = method
@@ -49,6 +53,7 @@ class LipschitzReport:
         self.upper = upper
         self.layers = layers
         self.note = note
+        self.per_sample = per_sample
 
     @property
     def unbounded(self) -> list[Row]:
@@ -63,6 +68,9 @@ class LipschitzReport:
             "lower": self.lower,
             "upper": self.upper,
             "note": self.note,
+            "per_sample": (
+                None if self.per_sample is None else self.per_sample.tolist()
+            ),
             "layers": [dataclasses.asdict(row) for row in self.layers],
         }
 
@@ -89,10 +97,11 @@ class LipschitzReport:
 
     def summary(self) -> str:
         """One line: the bracket and the method."""
-        return (
-            f"{self.name}: {self.lower:.6g} <= L <= {self.upper:.6g} "
-            f"(l2, method {self.method})"
-        )
+        bracket = f"{self.name}: {self.lower:.6g} <= L <= {self.upper:.6g}"
+        where = ""
+        if self.per_sample is not None:
+            where = f" on balls around {len(self.per_sample)} inputs"
+        return f"{bracket}{where} (l2, method {self.method})"
 
     def __rich__(self) -> rich.table.Table:
         table = rich.table.Table(title=self.summary())

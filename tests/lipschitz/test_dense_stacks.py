@@ -9,11 +9,11 @@ import pytest
 from keras_sn.lipschitz.pieces.linear import Matrix
 from keras_sn.lipschitz.upper.closed_form import best_multipliers
 from keras_sn.lipschitz.upper.closed_form import closed_form_bound
-from keras_sn.lipschitz.upper.closed_form import recursion_multipliers
+from keras_sn.lipschitz.upper.closed_form import over_diagonal
+from keras_sn.lipschitz.upper.closed_form import recursion
 from keras_sn.lipschitz.upper.closed_form import unit_factors
 from keras_sn.lipschitz.upper.lipsdp_descent import refined_bound
 from keras_sn.lipschitz.upper.lipsdp_descent import squared_bound
-from keras_sn.lipschitz.upper.lipsdp_proof import certify
 from keras_sn.lipschitz.upper.rescaling import best_scales
 from keras_sn.lipschitz.upper.rescaling import rescaled_bound
 from keras_sn.norms.proofs import is_positive_definite
@@ -85,8 +85,7 @@ def test_lipsdp_example_formula_of_the_closed_form(lipsdp):
         )
 
     fast, formula = (
-        certify(lipsdp, slopes, recursion_multipliers(lipsdp, slopes, choice))
-        for choice in (ones, ratio)
+        recursion(lipsdp, slopes, choice)[0] for choice in (ones, ratio)
     )
     assert fast == pytest.approx(39.902, abs=1e-3)
     assert formula == pytest.approx(36.689, abs=1e-3)
@@ -99,12 +98,10 @@ def test_eclipse_networks(layers, fast, limit):
     matrices = eclipse_network(80, layers)
     slopes = [RELU] * (layers - 1)
     plain = product(matrices)
-    ones = recursion_multipliers(
-        matrices, slopes, lambda i, spread: np.ones(len(spread))
+    ones, _ = recursion(
+        matrices, slopes, over_diagonal(lambda i, s: np.ones(len(s)))
     )
-    assert certify(matrices, slopes, ones) / plain == pytest.approx(
-        fast, abs=1e-3
-    )
+    assert ones / plain == pytest.approx(fast, abs=1e-3)
     total = np.linalg.multi_dot(matrices[::-1])
     closed = closed_form_bound(matrices, slopes)
     assert np.linalg.norm(total, 2) <= closed <= limit * plain
@@ -160,8 +157,8 @@ def test_never_below_an_attained_slope(slopes):
 def test_gradient_of_the_refinement(slopes):
     matrices = gaussian_stack(7, (4, 6, 5, 2))
     slopes = [slopes] * 2
-    multipliers = recursion_multipliers(
-        matrices, slopes, lambda i, spread: np.ones(len(spread))
+    _, multipliers = recursion(
+        matrices, slopes, over_diagonal(lambda i, s: np.ones(len(s)))
     )
     logs = np.log(np.concatenate(multipliers)) - 0.01
 
@@ -191,6 +188,8 @@ def test_certificate_is_feasible_for_lipsdp():
     for i, (matrix, multiplier) in enumerate(
         zip(units, multipliers, strict=False)
     ):
+        # Of `|radius * delta|^2`, where LipSDP has them of `delta` itself.
+        multiplier = multiplier / ((b - a) / 2) ** 2
         before = slice(sizes[i], sizes[i + 1])
         after = slice(sizes[i + 1], sizes[i + 2])
         weighted = multiplier[:, None] * matrix

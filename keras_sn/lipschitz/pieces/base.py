@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from keras_sn.lipschitz.pieces.curves import Curve
+
 # How good a constant is.
 EXACT = "exact"
 UPPER = "upper bound"
@@ -108,14 +110,19 @@ class Slope(Piece):
         low: Infimum of `(f(x) - f(y)) / (x - y)`.
         high: Its supremum.
         source: The formula.
+        curve: The function itself, for slopes near an input; `None` where it
+            is not known.
     """
 
     terms = 1
 
-    def __init__(self, low: float, high: float, source: str):
+    def __init__(
+        self, low: float, high: float, source: str, curve: Curve | None = None
+    ):
         super().__init__(max(abs(low), abs(high)), source, channelwise=True)
         self.low = float(low)
         self.high = float(high)
+        self.curve = curve
 
     def after(self, other: "Slope") -> "Slope":
         """The composition of this one after another."""

@@ -28,10 +28,13 @@ class LinearPiece(Piece, abc.ABC):
         inputs: Number of input channels (of rescaling groups of inputs).
         outputs: Number of output channels.
         error: Bound on the spectral norm of what merging rounded away.
+        offset: What is added behind the map, `(outputs,)`, and how far that
+            may be off; `None` where it is not known.
     """
 
     inputs: int
     outputs: int
+    offset: tuple[np.ndarray, float] | None = None
 
     def __init__(self, axis, source, error=0.0):
         super().__init__(None, source)

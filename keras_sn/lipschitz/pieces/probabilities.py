@@ -4,13 +4,14 @@ from keras_sn.lipschitz.pieces.base import EXACT
 from keras_sn.lipschitz.pieces.base import UPPER
 from keras_sn.lipschitz.pieces.base import Piece
 from keras_sn.lipschitz.pieces.base import Slope
+from keras_sn.lipschitz.pieces.curves import CURVES
 
 
 class Sigmoid(Slope):
     """The logistic function of each number."""
 
     def __init__(self) -> None:
-        super().__init__(0.0, 0.25, "sigmoid")
+        super().__init__(0.0, 0.25, "sigmoid", CURVES["sigmoid"])
 
 
 class Softmax(Piece):

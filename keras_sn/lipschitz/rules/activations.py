@@ -7,10 +7,12 @@ import numpy as np
 from keras import activations
 from keras import ops
 
+from keras_sn.lipschitz.pieces import curves
 from keras_sn.lipschitz.pieces.base import Identity
 from keras_sn.lipschitz.pieces.base import Piece
 from keras_sn.lipschitz.pieces.base import Slope
 from keras_sn.lipschitz.pieces.base import unbounded
+from keras_sn.lipschitz.pieces.curves import CURVES
 from keras_sn.lipschitz.pieces.merge import Merge
 from keras_sn.lipschitz.pieces.probabilities import LogSoftmax
 from keras_sn.lipschitz.pieces.probabilities import Sigmoid
@@ -70,7 +72,8 @@ def slope_of(name: str) -> Piece:
         return Sigmoid()
     low, high = _SLOPES[name]
     # 1/6 is not a float64; the next larger one bounds it.
-    piece = Slope(low, np.nextafter(high, 2) if high == 1 / 6 else high, name)
+    high = np.nextafter(high, 2) if high == 1 / 6 else high
+    piece = Slope(low, high, name, CURVES[name])
     if name in _UNROUNDED:
         piece.roundings = 0.0
     return piece
@@ -197,7 +200,10 @@ def relu_slopes(
     slopes = [1.0, float(negative_slope)]
     if max_value is not None:
         slopes.append(0.0)
-    piece = Slope(min(slopes), max(slopes), "relu: max(1, |slope|)")
+    curve = None
+    if max_value is None or max_value > 0:
+        curve = curves.relu(float(negative_slope), max_value)
+    piece = Slope(min(slopes), max(slopes), "relu: max(1, |slope|)", curve)
     if negative_slope == 0:
         piece.roundings = 0.0
     return piece
@@ -224,7 +230,8 @@ def elu(layer: keras.layers.ELU, call: Call) -> Piece:
 
 def elu_slopes(alpha: float) -> Piece:
     """The piece of `keras.activations.elu` with any `alpha`."""
-    return Slope(min(0.0, alpha), max(1.0, alpha), "elu: max(1, |alpha|)")
+    low, high = min(0.0, alpha), max(1.0, alpha)
+    return Slope(low, high, "elu: max(1, |alpha|)", curves.elu(alpha))
 
 
 @register_rule(keras.layers.PReLU, "max(1, max|alpha|)")
@@ -232,7 +239,9 @@ def prelu(layer: keras.layers.PReLU, call: Call) -> Piece:
     alpha = call.weight(layer, "alpha")
     low = min(1.0, float(alpha.min(initial=1.0)))
     high = max(1.0, float(alpha.max(initial=1.0)))
-    return Slope(low, high, "PReLU: max(1, max|alpha|)")
+    # One slope per unit; those of images are shared along axes.
+    curve = curves.relu(alpha) if alpha.ndim == 1 else None
+    return Slope(low, high, "PReLU: max(1, max|alpha|)", curve)
 
 
 @register_rule(

@@ -9,12 +9,15 @@ from keras_sn.linear_maps.matrix import MatrixMap
 from keras_sn.linear_maps.normalization import BatchNormalizationMap
 from keras_sn.linear_maps.registry import own_maps
 from keras_sn.linear_maps.spatial import SpatialMap
+from keras_sn.lipschitz.pieces import curves
 from keras_sn.lipschitz.pieces.base import EXACT
 from keras_sn.lipschitz.pieces.base import UPPER
 from keras_sn.lipschitz.pieces.base import Piece
+from keras_sn.lipschitz.pieces.base import Slope
 from keras_sn.lipschitz.pieces.base import unbounded
 from keras_sn.lipschitz.pieces.linear import Diagonal
 from keras_sn.lipschitz.pieces.linear import Kernel
+from keras_sn.lipschitz.pieces.linear import LinearPiece
 from keras_sn.lipschitz.pieces.linear import Matrix
 from keras_sn.lipschitz.pieces.merge import scaling_norm
 from keras_sn.lipschitz.rules.activations import activation_pieces
@@ -24,6 +27,7 @@ from keras_sn.lipschitz.rules.registry import refuse
 from keras_sn.lipschitz.rules.registry import register_linear_rule
 from keras_sn.lipschitz.rules.registry import register_rule
 from keras_sn.norms import symbol_norm
+from keras_sn.norms.proofs import EPS
 
 
 @register_linear_rule
@@ -39,7 +43,25 @@ def linear(layer, call):
             "not known.",
             REGISTER,
         )
-    return [linear_piece(maps[0], call), *_activation(layer, call)]
+    piece = linear_piece(maps[0], call)
+    if isinstance(piece, LinearPiece):
+        piece.offset = _offset(layer, piece, call)
+    return [piece, *_activation(layer, call)]
+
+
+def _offset(layer, piece, call):
+    """What the layer adds, and how far that may be off; `None`: unknown."""
+    # A layer of the user's adds what it likes.
+    if type(layer).call is keras.layers.Dense.call:
+        bias = call.weight(layer, "bias") if layer.use_bias else 0.0
+        return np.broadcast_to(bias, piece.outputs), 0.0
+    if type(layer).call is keras.layers.BatchNormalization.call:
+        moved = call.weight(layer, "moving_mean") * piece.vector
+        beta = call.weight(layer, "beta") if layer.center else 0.0
+        sizes = np.abs(moved) + np.abs(beta)
+        # The factor itself is good to a few roundings.
+        return beta - moved, 16 * EPS * float(sizes.max(initial=0.0))
+    return None
 
 
 def linear_piece(linear_map: LinearMap, call: Call) -> Piece:
@@ -180,7 +202,10 @@ def rescaling(layer, call):
     bound = scaling_norm(scale, call.shape)
     if bound is None:
         return unbounded(_REPEATS, "Fix the shape in `keras.Input`.")
-    return Piece(bound, "|scale|", UPPER if np.ndim(scale) else "exact")
+    if np.ndim(scale):
+        return Piece(bound, "|scale|", UPPER)
+    factor, offset = float(scale), float(layer.offset)
+    return Slope(factor, factor, "|scale|", curves.rescaled(factor, offset))
 
 
 _REPEATS = "It may repeat its input by broadcasting, over an open axis."

@@ -8,6 +8,7 @@ from keras_sn.lipschitz.pieces.base import Identity
 from keras_sn.lipschitz.pieces.base import Piece
 from keras_sn.lipschitz.pieces.base import Slope
 from keras_sn.lipschitz.pieces.base import unbounded
+from keras_sn.lipschitz.pieces.curves import CURVES
 from keras_sn.lipschitz.pieces.merge import scaling_norm
 from keras_sn.lipschitz.rules.activations import GELU
 from keras_sn.lipschitz.rules.activations import GELU_TANH
@@ -93,8 +94,9 @@ def _relu_with_arguments(use: Use) -> Piece:
 
 
 def _gelu(use: Use) -> Piece:
-    slopes = GELU_TANH if use.operation.approximate else GELU
-    return Slope(*slopes, "gelu")
+    if use.operation.approximate:
+        return Slope(*GELU_TANH, "gelu", CURVES["gelu_tanh"])
+    return Slope(*GELU, "gelu", CURVES["gelu"])
 
 
 def _cast(use: Use) -> Piece:

@@ -249,7 +249,7 @@ def _dense_row(
     run: list[Link], effort: Effort, scales: list[list[np.ndarray]]
 ) -> Row:
     pieces = [_as_matrix(x.piece) for x in run[::2]]
-    slopes = [_proper(x.piece) for x in run[1::2]]
+    slopes = [(x.piece.low, x.piece.high) for x in run[1::2]]
     matrices = [piece.array for piece in pieces]
     errors = [piece.error for piece in pieces]
     if not scales and not effort.quick:
@@ -281,11 +281,3 @@ def _dense_row(
 
 def _as_matrix(piece: Any) -> Matrix:
     return piece.matrix() if isinstance(piece, Diagonal) else piece
-
-
-def _proper(slope: Any) -> tuple[float, float]:
-    """The interval of slopes, widened if it is a single number."""
-    margin = 1e-9 * slope.constant + 1e-300
-    if slope.high - slope.low < margin:
-        return slope.low - margin, slope.high + margin
-    return slope.low, slope.high

@@ -2,40 +2,50 @@
 
 import math
 import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
 
 import numpy as np
 
-from keras_sn.lipschitz.upper.lipsdp_proof import certify
-from keras_sn.lipschitz.upper.lipsdp_proof import eliminate
+from keras_sn.lipschitz.upper import covariance
+from keras_sn.lipschitz.upper.covariance import Slopes
 from keras_sn.lipschitz.upper.moduli import moduli_bound
+from keras_sn.lipschitz.upper.multipliers import balanced_multipliers
+from keras_sn.lipschitz.upper.multipliers import multipliers
+from keras_sn.lipschitz.upper.multipliers import ratio_shape
 from keras_sn.lipschitz.upper.rescaling import balanced
+from keras_sn.norms.proofs import EPS
 from keras_sn.norms.proofs import norm_upper
 from keras_sn.norms.proofs import power_of_two
 from keras_sn.norms.proofs import product_upper
 
-# A proof takes that many times as long as the recursion before it.
-_PROOF = 2.0
+# The slopes of an activation: numbers, or one per unit.
+Interval = tuple[float | np.ndarray, float | np.ndarray]
+# `Lambda_i`, given `i`, the covariance before activation `i`, its slopes.
+Choice = Callable[[int, np.ndarray, Slopes], np.ndarray]
 
 
 def closed_form_bound(
-    matrices, slopes, scales=(), errors=None, deadline=math.inf
-):
+    matrices: list[np.ndarray],
+    slopes: list[Interval],
+    scales: Sequence[list[np.ndarray]] = (),
+    errors: list[float] | None = None,
+    deadline: float = math.inf,
+) -> float:
     """A bound of a stack by one recursion through its layers.
 
-    For `W_l f(... f(W_1 x))` with slopes of `f` in `[a, b]`, multipliers
-    `Lambda_i` per hidden unit and `X_0 = I`, eliminating one layer after the
-    other from the linear matrix inequality of LipSDP leaves
-    `X_i = Lambda_i - B A^-1 B^T` with `A = X_{i-1} + ab W^T Lambda_i W`,
-    `B = (a + b)/2 Lambda_i W`, and `L^2 = lambda_max(W_l X^-1 W_l^T)`.
-    Any multipliers that keep every `X_i` positive definite are valid. Here
-    they come from a formula, several formulas in turn, the best one counts;
+    For `W_l f(... f(W_1 x))` it pushes an ellipsoid from layer to layer, see
+    `covariance`; any multipliers that keep it finite are valid. Here they
+    come from a formula, several formulas in turn, the best one counts;
     ECLipsE-Fast is among them. Where no weight is negative, the constant
     itself is known without.
 
     Args:
         matrices: List of arrays `W_i` of shape `(outputs, inputs)`, in the
             order they are applied.
-        slopes: Pairs `(a, b)`, one per activation in between.
+        slopes: Pairs `(a, b)`, one per activation in between: numbers, or
+            arrays with one per unit.
         scales: Further diagonals to try: lists of vectors `E_i`, as from
             `best_scales`; the result is at most their rescaled bound.
         errors: Bounds on the spectral norm of the difference between the
@@ -64,11 +74,16 @@ def closed_form_bound(
 
 
 def best_multipliers(
-    matrices, slopes, scales=(), errors=None, deadline=math.inf
-):
+    matrices: list[np.ndarray],
+    slopes: list[Interval],
+    scales: Sequence[list[np.ndarray]] = (),
+    errors: list[float] | None = None,
+    deadline: float = math.inf,
+) -> tuple[float, list[np.ndarray] | None]:
     """The bound and multipliers `Lambda_i` to improve on.
 
-    They are `None` where there is nothing to improve.
+    They belong to the matrices divided by `unit_factors`, and are `None`
+    where there is nothing to improve.
     """
     factors = unit_factors(matrices)
     if not all(np.isfinite(factors)):
@@ -78,41 +93,84 @@ def best_multipliers(
     # Slopes do not change when a layer's scale moves into its activation.
     unit = [m / factor for m, factor in zip(matrices, factors, strict=True)]
     errors = unit_errors(errors, factors)
-    moduli = math.inf if any(errors) else moduli_bound(unit, slopes)
-    if math.isfinite(moduli) and all(m.min() >= 0 for m in unit):
+    steepest = [
+        float(np.max(np.maximum(np.abs(a), np.abs(b)))) for a, b in slopes
+    ]
+    moduli = math.inf if any(errors) else moduli_bound(unit, steepest)
+    attained = all(np.ndim(a) == np.ndim(b) == 0 for a, b in slopes)
+    attained = attained and all(m.min() >= 0 for m in unit)
+    if math.isfinite(moduli) and attained:
         return product_upper([moduli, *factors]), None
-    estimates = []
-    for candidate in _candidates(unit, scales, factors):
+    best, kept = math.inf, None
+    for choice in _choices(unit, scales, factors):
         begun = time.monotonic()
-        multipliers, inner = _recursion(unit, slopes, candidate)
-        estimates.append((_estimate(inner, unit[-1]), multipliers))
-        taken = time.monotonic() - begun
-        if time.monotonic() + (1 + _PROOF) * taken > deadline:
+        bound, found = recursion(unit, slopes, choice, errors)
+        if bound < best:
+            best, kept = bound, found
+        if 2 * time.monotonic() - begun > deadline:
             break
-    # Proofs cost as much as the recursions: only the best is proved, or the
-    # next one where that fails.
-    for _, multipliers in sorted(estimates, key=lambda pair: pair[0]):
-        bound = certify(unit, slopes, multipliers, errors)
-        if math.isfinite(bound):
-            best = min(bound, moduli)
-            return product_upper([best, *factors]), multipliers
-    steepest = [max(abs(a), abs(b)) for a, b in slopes]
-    norms = [norm_upper(m) + e for m, e in zip(unit, errors, strict=True)]
-    best = min(product_upper([*norms, *steepest]), moduli)
-    return product_upper([best, *factors]), None
+    if kept is None:
+        norms = [norm_upper(m) + e for m, e in zip(unit, errors, strict=True)]
+        best = product_upper([*norms, *steepest])
+    return product_upper([min(best, moduli), *factors]), kept
 
 
-def _estimate(inner, matrix):
-    """What the multipliers would prove but for rounding."""
-    try:
-        spread = matrix @ np.linalg.solve(inner, matrix.T)
-    except np.linalg.LinAlgError:
-        return math.inf
-    square = np.linalg.eigvalsh((spread + spread.T) / 2)[-1]
-    return float(np.sqrt(square)) if square > 0 else math.inf
+def recursion(
+    matrices: list[np.ndarray],
+    slopes: list[Interval],
+    choice: Choice,
+    errors: list[float] | None = None,
+) -> tuple[float, list[np.ndarray]]:
+    """The bound with multipliers by a formula, and these.
+
+    Args:
+        matrices: The stack, of norms near one.
+        slopes: Its slopes.
+        choice: Function of `(i, S_i, slopes)` that returns `Lambda_i`.
+        errors: As for `closed_form_bound`.
+    """
+    found: list[np.ndarray] = []
+
+    def choose(spread: np.ndarray, between: Slopes) -> np.ndarray:
+        found.append(choice(len(found), spread, between))
+        return found[-1]
+
+    return _through(matrices, slopes, choose, errors), found
 
 
-def unit_factors(matrices):
+def proved_bound(
+    matrices: list[np.ndarray],
+    slopes: list[Interval],
+    given: list[np.ndarray],
+    errors: list[float] | None = None,
+) -> float:
+    """The bound that given multipliers prove; `inf` if they prove nothing."""
+    following = iter(given)
+    return _through(matrices, slopes, lambda *_: next(following), errors)
+
+
+def _through(matrices, slopes, choose, errors):
+    """The bound with `Lambda` from a function of `(S, slopes)`."""
+    errors = [0.0] * len(matrices) if errors is None else errors
+    inner = None
+    for matrix, (a, b), error in zip(matrices, slopes, errors, strict=False):
+        spread = covariance.push(matrix, inner, error)
+        between = intervals(a, b, len(matrix))
+        inner = covariance.activate(spread, between, choose(spread, between))
+    square = covariance.largest(
+        covariance.push(matrices[-1], inner, errors[-1])
+    )
+    return math.sqrt(square) * (1 + 2 * EPS)
+
+
+def intervals(low, high, size):
+    """`Slopes` of that many units."""
+    return Slopes.between(
+        np.broadcast_to(low, size), np.broadcast_to(high, size)
+    )
+
+
+def unit_factors(matrices: list[np.ndarray]) -> list[float]:
     """Powers of two that bring matrices to a norm of about one.
 
     Taken off first, they keep everything in the range of float64.
@@ -124,72 +182,44 @@ def unit_factors(matrices):
     ]
 
 
-def unit_errors(errors, factors):
+def unit_errors(
+    errors: list[float] | None, factors: list[float]
+) -> list[float]:
     """The errors of matrices that were divided by their factors."""
     if errors is None:
         return [0.0] * len(factors)
     return [e / factor for e, factor in zip(errors, factors, strict=True)]
 
 
-def recursion_multipliers(matrices, slopes, diagonal):
-    """Multipliers `tau D^-1`, D scaled to dominate what comes in.
+def over_diagonal(shape: Callable[[int, np.ndarray], np.ndarray]) -> Choice:
+    """`Lambda_i = t D_i^-1`, given a function of `(i, S_i)` for `D_i`."""
 
-    With `D^-1/2 S D^-1/2 <= I` and `r = (b - a)/2`, `c = max(|a|, |b|)`, the
-    largest guaranteed `X_i` is `D^-1 / c^2`, at `tau = 1/(r c)`.
+    def choice(i: int, spread: np.ndarray, slopes: Slopes) -> np.ndarray:
+        return multipliers(spread[None], slopes, shape(i, spread))[0]
 
-    Args:
-        matrices: The stack.
-        slopes: Its slopes.
-        diagonal: Function of `(i, S_i)` that returns the diagonal of `D_i`.
-
-    Returns:
-        List of vectors.
-    """
-    return _recursion(matrices, slopes, diagonal)[0]
+    return choice
 
 
-def _recursion(matrices, slopes, diagonal):
-    """The multipliers, and `X_{l-1}`."""
-    inner = np.eye(matrices[0].shape[1])
-    multipliers = []
-    for i, (a, b) in enumerate(slopes):
-        matrix = matrices[i]
-        solved = np.linalg.solve(inner, matrix.T)
-        spread = matrix @ solved
-        spread = (spread + spread.T) / 2
-        d = diagonal(i, spread)
-        root = 1 / np.sqrt(d)
-        top = np.linalg.eigvalsh(root[:, None] * spread * root[None, :])[-1]
-        radius, steepest = (b - a) / 2, max(abs(a), abs(b))
-        # Below the exact optimum by more than eigvalsh errs.
-        tau = (1 - 1e-12 * len(d)) / (radius * steepest)
-        multipliers.append(tau / (d * max(top, 1e-300)))
-        if a * b == 0:
-            # A = X_{i-1}: the solution at hand is all that is needed.
-            middle = (a + b) / 2 * multipliers[-1]
-            spread = middle[:, None] * spread * middle[None, :]
-            inner = np.diag(multipliers[-1]) - spread
-        else:
-            inner = eliminate(inner, matrix, multipliers[-1], a, b)[0]
-    return multipliers, inner
-
-
-def _candidates(matrices, scales, factors):
-    """The formulas for the diagonal of `D_i`."""
+def _choices(
+    matrices: list[np.ndarray],
+    scales: Sequence[list[np.ndarray]],
+    factors: list[float],
+) -> Iterator[Choice]:
+    """The formulas for `Lambda_i`, the one that is best most often first."""
+    yield lambda i, spread, slopes: balanced_multipliers(
+        spread, slopes, matrices[i + 1]
+    )
     if len(matrices) > 1:
         scales_of_moduli = balanced([np.abs(matrix) for matrix in matrices])
-        yield lambda i, spread: scales_of_moduli[i] ** -2.0
-    yield lambda i, spread: np.ones(len(spread))
-    yield lambda i, spread: _positive(
-        np.sqrt(np.maximum(np.diagonal(spread), 0)),
-        np.linalg.norm(matrices[i + 1], axis=0),
-    )
+        yield over_diagonal(lambda i, spread: scales_of_moduli[i] ** -2.0)
+    yield over_diagonal(lambda i, spread: np.ones(len(spread)))
+    yield over_diagonal(lambda i, spread: ratio_shape(spread, matrices[i + 1]))
     for given in scales:
         # The scales belong to the matrices before their factors were taken.
         total = np.cumprod(factors)
-        yield lambda i, spread, e=given, t=total: (e[i] * t[i]) ** -2.0
+        pairs = zip(given, total, strict=False)
+        yield _listed([(scale * factor) ** -2.0 for scale, factor in pairs])
 
 
-def _positive(numerator, denominator):
-    top = numerator / np.maximum(denominator, 1e-8 * denominator.max() + 1e-300)
-    return np.maximum(top, 1e-8 * top.max() + 1e-300)
+def _listed(diagonals: list[np.ndarray]) -> Choice:
+    return over_diagonal(lambda i, spread: diagonals[i])

@@ -6,19 +6,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from keras_sn.lipschitz.upper.closed_form import Interval
 from keras_sn.lipschitz.upper.closed_form import best_multipliers
+from keras_sn.lipschitz.upper.closed_form import intervals
+from keras_sn.lipschitz.upper.closed_form import proved_bound
 from keras_sn.lipschitz.upper.closed_form import unit_errors
 from keras_sn.lipschitz.upper.closed_form import unit_factors
 from keras_sn.lipschitz.upper.descent import minimize
-from keras_sn.lipschitz.upper.lipsdp_proof import certify
-from keras_sn.lipschitz.upper.lipsdp_proof import eliminate
+from keras_sn.lipschitz.upper.worst_directions import Activation
 from keras_sn.norms.leading import leading_triplet
 from keras_sn.norms.proofs import product_upper
 
 
 def refined_bound(
     matrices: list[np.ndarray],
-    slopes: list[tuple[float, float]],
+    slopes: list[Interval],
     scales: Sequence[list[np.ndarray]] = (),
     errors: list[float] | None = None,
     iterations: int = 300,
@@ -33,7 +35,7 @@ def refined_bound(
     Args:
         matrices: List of arrays `W_i` of shape `(outputs, inputs)`, in the
             order they are applied.
-        slopes: Pairs `(a, b)`, one per activation in between.
+        slopes: As for `closed_form_bound`.
         scales: As for `closed_form_bound`.
         errors: As for `closed_form_bound`.
         iterations: Largest number of descent steps.
@@ -49,22 +51,28 @@ def refined_bound(
     """
     deadline = time.monotonic() + time_limit
     begun = time.monotonic()
-    closed, multipliers = best_multipliers(
-        matrices, slopes, scales, errors, deadline
-    )
+    closed, given = best_multipliers(matrices, slopes, scales, errors, deadline)
     # The proof at the end takes no longer than that, with its proof.
     reserved = time.monotonic() - begun
-    if multipliers is None or time.monotonic() + reserved > deadline:
+    if given is None or time.monotonic() + reserved > deadline:
         return closed
     factors = unit_factors(matrices)
     unit = [m / factor for m, factor in zip(matrices, factors, strict=True)]
-    sizes = np.cumsum([len(multiplier) for multiplier in multipliers])[:-1]
+    first = unit[0] @ unit[0].T
+    sizes = np.cumsum([len(part) for part in given])[:-1]
+    multipliers = np.concatenate(given)
+    # Zero where a slope is known, and zero it stays.
+    free = multipliers > 0
+
+    def parts(logs: np.ndarray) -> list[np.ndarray]:
+        multipliers[free] = np.exp(logs)
+        return np.split(multipliers, sizes)
 
     def objective(logs: np.ndarray) -> tuple[float, np.ndarray | None]:
-        if np.abs(logs).max() > 300:
+        if np.abs(logs).max(initial=0.0) > 300:
             return np.inf, None
-        parts = [np.exp(part) for part in np.split(logs, sizes)]
-        return squared_bound(unit, slopes, parts)
+        value, gradient = squared_bound(unit, slopes, parts(logs), first)
+        return value, None if gradient is None else gradient[free]
 
     def on_step(step: int, value: float, _: np.ndarray) -> None:
         if progress is not None:
@@ -73,58 +81,51 @@ def refined_bound(
 
     logs, _ = minimize(
         objective,
-        np.log(np.concatenate(multipliers)),
+        np.log(multipliers[free]),
         iterations=iterations,
         deadline=deadline - reserved,
         on_step=on_step,
     )
-    improved = [np.exp(part) for part in np.split(logs, sizes)]
     errors = unit_errors(errors, factors)
-    proved = certify(unit, slopes, improved, errors)
-    bound = product_upper([proved, *factors])
-    return min(closed, bound)
+    proved = proved_bound(unit, slopes, parts(logs), errors)
+    return min(closed, product_upper([proved, *factors]))
 
 
 def squared_bound(
     matrices: list[np.ndarray],
-    slopes: list[tuple[float, float]],
+    slopes: list[Interval],
     multipliers: list[np.ndarray],
+    first: np.ndarray | None = None,
 ) -> tuple[float, np.ndarray | None]:
     """`log L^2` of given multipliers and its gradient in their logarithms.
 
-    With `q` the top eigenvector at the end, the worst input propagates
-    backwards as `y_{i-1} = Z_i y_i`, and with `z_i = W_i y_{i-1}` the
-    derivative in `Lambda_i` is `-(y_i - a z_i)(y_i - b z_i) / L^2`: a unit's
-    multiplier grows while its slope at the worst input lies in `[a, b]`.
+    Args:
+        matrices: The stack.
+        slopes: As for `closed_form_bound`.
+        multipliers: The diagonals of `Lambda_i`.
+        first: `W_1 W_1^T`, where it is at hand.
 
     Returns:
         `(value, gradient)`; `(inf, None)` if infeasible.
     """
-    inner = np.eye(matrices[0].shape[1])
-    backs = []
+    spread = matrices[0] @ matrices[0].T if first is None else first
+    steps: list[Activation] = []
     try:
-        for matrix, multiplier, (a, b) in zip(
-            matrices, multipliers, slopes, strict=False
+        for lam, (a, b), after in zip(
+            multipliers, slopes, matrices[1:], strict=True
         ):
-            if a * b < 0:
-                weighted = multiplier[:, None] * matrix
-                np.linalg.cholesky(inner + a * b * (matrix.T @ weighted))
-            inner, back = eliminate(inner, matrix, multiplier, a, b)
-            np.linalg.cholesky(inner)
-            backs.append(back)
-        half = np.linalg.solve(inner, matrices[-1].T)
+            between = intervals(a, b, len(spread))
+            steps.append(Activation(spread, between, lam))
+            spread = after @ steps[-1].covariance @ after.T
     except np.linalg.LinAlgError:
         return np.inf, None
-    left, square, _ = leading_triplet(matrices[-1] @ half)
+    left, square, _ = leading_triplet(spread)
     if not (np.isfinite(square) and square > 0):
         return np.inf, None
-    worst = half @ left
-    gradients = []
-    for i in reversed(range(len(backs))):
-        a, b = slopes[i]
-        before = backs[i] @ worst
-        inputs = matrices[i] @ before
-        slope = -(worst - a * inputs) * (worst - b * inputs) / square
-        gradients.append(slope * multipliers[i])
-        worst = before
+    directions, gradients = left[:, None], []
+    for step, after in zip(
+        reversed(steps), reversed(matrices[1:]), strict=True
+    ):
+        directions, gradient = step.back(after.T @ directions)
+        gradients.append(gradient / square)
     return float(np.log(square)), np.concatenate(gradients[::-1])
