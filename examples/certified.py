@@ -94,15 +94,17 @@ def train(make, data, epochs):
 
 
 def accuracies(model, data):
-    """`{radius: (clean, under attack, certified)}`."""
+    """`{radius: (clean, under attack, certified, with local bounds)}`."""
     x, y = data.x_test, data.y_test
     right = model.predict(x, verbose=0).argmax(axis=1) == y
     radii = certified_radius(model, x)
+    local_radii = certified_radius(model, x, local=True)
     return {
         radius: (
             right.mean(),
             robust(model, x[:ATTACKED], y[:ATTACKED], radius).mean(),
             (right & (radii >= radius)).mean(),
+            (right & (local_radii >= radius)).mean(),
         )
         for radius in RADII
     }
@@ -113,12 +115,12 @@ def draw(found):
     axes = figure.subplots()
     for color, (name, rows) in enumerate(found.items()):
         clean = next(iter(rows.values()))[0]
-        for column, style in ((1, "--"), (2, "-")):
+        for column, style in ((1, "--"), (2, ":"), (3, "-")):
             heights = [clean, *(row[column] for row in rows.values())]
-            label = name if column == 2 else None
+            label = name if column == 3 else None
             axes.plot((0, *RADII), heights, f"C{color}{style}", label=label)
     axes.set_xlabel("radius (l2, pixels in [0, 1])")
-    axes.set_ylabel("accuracy: certified, under attack (dashed)")
+    axes.set_ylabel("certified; dotted: globally; dashed: attacked")
     axes.legend()
     return figure
 
@@ -151,7 +153,10 @@ def main():
         f"{options.data_set}: {len(data.x_train)} training images, "
         f"{len(data.x_test)} for the test"
     )
-    columns = ("network", "radius", "clean", "under attack", "certified")
+    columns = (
+        *("network", "radius", "clean", "under attack"),
+        *("certified", "locally"),
+    )
     finish(
         options.output,
         [
