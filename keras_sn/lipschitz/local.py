@@ -140,19 +140,26 @@ class LocalNetwork:
         self,
         centres: list[tuple[np.ndarray, np.ndarray]],
         radius: np.ndarray,
+        classes: int,
     ) -> np.ndarray:
         """Upper bounds of the constants of `f_i - f_j` on balls.
 
+        Args:
+            centres: Of a batch.
+            radius: Array `(batch,)`.
+            classes: Number of classes: as many as the model has outputs, or
+                two for one output, with the constant zero as another.
+
         Returns:
-            Array `(batch, outputs, outputs)`; of a single output, with the
-            constant zero as another.
+            Array `(batch, classes, classes)`.
         """
         spread = self.stack.spread(centres, radius, quick=True)
-        if spread.shape[-1] == 1:
-            spread = np.pad(spread, ((0, 0), (0, 0), (1, 0), (1, 0)))
         if self.ends:
+            if spread.shape[-1] == 1:
+                spread = np.pad(spread, ((0, 0), (0, 0), (1, 0), (1, 0)))
             return self._scaled(pair_squares(spread).min(axis=0))
-        pairs = 2 * (1 - np.eye(spread.shape[-1]))
+        # The stack is as wide as what follows it takes, not as the outputs.
+        pairs = 2 * (1 - np.eye(classes))
         squares = largest(spread).min(axis=0)
         return self._scaled(squares[:, None, None] * pairs)
 

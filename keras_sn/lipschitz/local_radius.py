@@ -52,7 +52,7 @@ class Margins:
 
 
 def local_network(graph: Graph) -> LocalNetwork | None:
-    """The network on balls, or `None` where there are none but global bounds."""
+    """The network on balls, or `None` where all bounds are global."""
     try:
         return LocalNetwork(graph)
     except NoLocalBoundError:
@@ -107,7 +107,8 @@ def _searched(
         if not len(active):
             break
         some = [(y[active], error[active]) for y, error in centres]
-        constants = network.pair_constants(some, tried[active])
+        classes = margins.values.shape[1]
+        constants = network.pair_constants(some, tried[active], classes)
         rows = np.arange(len(active))
         subset = margins.of(active)
         certified = subset.radii(constants[rows, subset.predicted])
