@@ -344,7 +344,9 @@ def draw(runs, rates):
 
 
 def mosaic(images):
-    """`(16, side, side, 1)` as one square."""
+    """`(16, side, side, 1)` as one square, with lines between them."""
+    lines = ((0, 0), (1, 1), (1, 1), (0, 0))
+    images = np.pad(images, lines, constant_values=128)
     side = images.shape[1]
     rows = images.reshape(4, 4, side, side).swapaxes(1, 2)
     return rows.reshape(4 * side, 4 * side)

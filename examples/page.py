@@ -3,8 +3,8 @@
 python examples/page.py                     # from examples/results
 python examples/page.py out/gan out/control # keep these runs first
 
-A result is kept as examples/results/NAME.BACKEND.json, its figure as
-docs/images/NAME.png. Where an example was run on several backends, the tables
+A result is kept as examples/results/NAME.BACKEND.json, single runs beside it as
+NAME.BACKEND.runs.jsonl, its figure as docs/images/NAME.png. Where an example was run on several backends, the tables
 stand side by side and the figure is that of the run kept last.
 """
 
@@ -34,6 +34,10 @@ def keep(output: pathlib.Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(output / "result.json", RESULTS / f"{name}.{backend}.json")
     shutil.copy(output / "figure.png", IMAGES / f"{name}.png")
+    if (output / "runs.jsonl").exists():
+        shutil.copy(
+            output / "runs.jsonl", RESULTS / f"{name}.{backend}.runs.jsonl"
+        )
 
 
 def page(text: str) -> str:

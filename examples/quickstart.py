@@ -95,7 +95,7 @@ def draw(before, after):
     axes.axhline(NORM_BOUND, color="black", linewidth=0.8, linestyle=":")
     axes.set_xticks(places, list(after))
     axes.set_ylabel("spectral norm")
-    axes.legend()
+    axes.legend(loc="lower right")
     return figure
 
 
