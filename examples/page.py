@@ -4,8 +4,9 @@ python examples/page.py                     # from examples/results
 python examples/page.py out/gan out/control # keep these runs first
 
 A result is kept as examples/results/NAME.BACKEND.json, single runs beside it as
-NAME.BACKEND.runs.jsonl, its figure as docs/images/NAME.png. Where an example was run on several backends, the tables
-stand side by side and the figure is that of the run kept last.
+NAME.BACKEND.runs.jsonl, its figure as docs/images/NAME.png. Where an example
+was run on several backends, the tables stand side by side and the figure is
+that of the run kept last.
 """
 
 import json
