@@ -77,6 +77,7 @@ $(VENV)/demo.installed: pyproject.toml requirements-dev.txt
 $(VENV)/test.installed: pyproject.toml requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) -e '.[tensorflow,jax,torch,dev]'
+	$(PIP_INSTALL) --no-deps aeon
 	touch $@
 
 clean:

@@ -4,41 +4,25 @@ python examples/quickstart.py                       # TensorFlow
 KERAS_BACKEND=jax python examples/quickstart.py     # or torch
 """
 
-import argparse
-import pathlib
-import time
-
 import keras
 import numpy as np
+from data import FASHION_MNIST
+from data import IMAGES
+from data import load_images
 from keras import layers
-from rich.console import Console
-from rich.table import Table
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
+from matplotlib.figure import Figure
+from running import Results
+from running import bar
+from running import console
+from running import finish
+from running import parser
 
 from keras_sn.layers import SpectralNormalization
-
-console = Console(width=88)
+from keras_sn.models import export_model
+from keras_sn.models import fold_model
 
 # With 1.0 the logits of four layers stay small, and the loss large.
 NORM_BOUND = 2.0
-
-
-def load(dataset):
-    """Images in [0, 1], `(n, h, w, c)`, and labels; training and test part."""
-    if dataset == "digits":
-        digits = load_digits()
-        images = digits.images[..., None].astype("float32") / 16
-        return train_test_split(
-            images, digits.target, test_size=0.25, random_state=0
-        )
-    # These need the internet.
-    module = getattr(keras.datasets, dataset)
-    (x_train, y_train), (x_test, y_test) = module.load_data()
-    if x_train.ndim == 3:
-        x_train, x_test = x_train[..., None], x_test[..., None]
-    scale = np.float32(255)
-    return x_train / scale, x_test / scale, y_train, y_test
 
 
 def classifier(input_shape, classes, wrap):
@@ -57,21 +41,20 @@ def classifier(input_shape, classes, wrap):
 
 def train(model, data, epochs):
     """Fits the model; returns its accuracy on the test part."""
-    x_train, x_test, y_train, y_test = data
     model.compile(
         optimizer=keras.optimizers.Adam(3e-3),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
     model.fit(
-        x_train,
-        y_train,
+        data.x_train,
+        data.y_train,
         validation_split=0.1,
         epochs=epochs,
         batch_size=64,
         verbose=0,
     )
-    return model.evaluate(x_test, y_test, verbose=0)[1]
+    return model.evaluate(data.x_test, data.y_test, verbose=0)[1]
 
 
 def kernel_norms(model):
@@ -91,17 +74,29 @@ def matrix_norm(kernel):
     return np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]), 2)
 
 
-def print_norms(before, after):
-    table = Table(title="Spectral norm of each kernel")
-    columns = ("before", "normalized", "after training", "normalized")
-    for column in ("layer", *columns):
-        table.add_column(
-            column, justify="left" if column == "layer" else "right"
-        )
-    for name in before:
-        values = (*before[name], *after[name])
-        table.add_row(name, *(f"{value:.4f}" for value in values))
-    console.print(table)
+def norm_rows(before, after):
+    return [
+        (name, *(f"{norm:.4f}" for norm in (*before[name], *after[name])))
+        for name in before
+    ]
+
+
+def draw(before, after):
+    """The norm of each kernel, and of the kernel that is applied."""
+    figure = Figure((6, 3), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(after))
+    raw = [norm for norm, _ in after.values()]
+    applied = [norm for _, norm in after.values()]
+    started = [norm for norm, _ in before.values()]
+    axes.bar(places - 0.27, started, 0.27, label="kernel, before training")
+    axes.bar(places, raw, 0.27, label="kernel, after training")
+    axes.bar(places + 0.27, applied, 0.27, label="as applied")
+    axes.axhline(NORM_BOUND, color="black", linewidth=0.8, linestyle=":")
+    axes.set_xticks(places, list(after))
+    axes.set_ylabel("spectral norm")
+    axes.legend(loc="lower right")
+    return figure
 
 
 def check_reload(model, images, folder):
@@ -118,64 +113,76 @@ def check_reload(model, images, folder):
 
 
 def check_served(model, images, folder):
-    """Exports a SavedModel, loads it with TensorFlow alone and serves it."""
-    path = folder / "saved_model"
+    """Folds, exports, and serves with TensorFlow alone."""
+    plain = fold_model(model)
     try:
-        model.export(path, format="tf_saved_model", verbose=False)
+        path = export_model(plain, folder / "saved_model")
         import tensorflow as tf
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0][:80]
-        console.print(
-            f"No SavedModel: Keras {keras.__version__} cannot export this "
-            f"model on {keras.backend.backend()} ({reason})",
-            markup=False,
-        )
+    except (ImportError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        console.print(f"No SavedModel: {reason}", markup=False)
         return
     loaded = tf.saved_model.load(str(path))
     served = loaded.serve(tf.constant(images)).numpy()
-    difference = np.abs(served - model.predict(images, verbose=0)).max()
+    difference = np.abs(served - plain.predict(images, verbose=0)).max()
     console.print(f"{path} served: largest difference {difference:.1e}")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--dataset",
-        default="digits",
-        choices=["digits", "mnist", "fashion_mnist", "cifar10"],
-    )
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--output", type=pathlib.Path, default="out/quickstart")
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    arguments = parser(__doc__, "quickstart")
+    arguments.add_argument("--dataset", choices=IMAGES, default="digits")
+    arguments.add_argument("--data", default=FASHION_MNIST, metavar="FOLDER")
+    arguments.add_argument("--epochs", type=int, default=20)
+    options = arguments.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
 
-    start = time.perf_counter()
     keras.utils.set_random_seed(0)
-    data = load(arguments.dataset)
-    images = data[1][:16]
-    shape, classes = data[0].shape[1:], int(data[2].max()) + 1
+    data = load_images(options.dataset, options.data)
+    epochs = options.epochs
+    if options.quick:
+        data, epochs = data.first(200, 50), 1
+    images, shape = data.x_test[:16], data.x_train.shape[1:]
     console.print(
-        f"{arguments.dataset} on {keras.backend.backend()}: "
-        f"{len(data[0])} training images {shape}, {len(data[1])} for the test"
+        f"{options.dataset} on {keras.backend.backend()}: {len(data.x_train)} "
+        f"training images {shape}, {len(data.x_test)} for the test"
     )
 
-    model = classifier(
-        shape,
-        classes,
-        lambda layer: SpectralNormalization(layer, norm_bound=NORM_BOUND),
+    with bar("", 4) as step:
+        step("training with normalization")
+        model = classifier(
+            shape,
+            data.classes,
+            lambda layer: SpectralNormalization(layer, norm_bound=NORM_BOUND),
+        )
+        before = kernel_norms(model)
+        accuracy = train(model, data, epochs)
+        after = kernel_norms(model)
+        step("training without")
+        plain = classifier(shape, data.classes, lambda layer: layer)
+        plain_accuracy = train(plain, data, epochs)
+        step("saving and reloading")
+        check_reload(model, images, options.output)
+        step("folding, exporting and serving")
+        if not options.quick:
+            check_served(model, images, options.output)
+
+    columns = ("before", "normalized", "after training", "normalized")
+    finish(
+        options.output,
+        [
+            Results(
+                "Spectral norm of each kernel",
+                ("layer", *columns),
+                norm_rows(before, after),
+            ),
+            Results(
+                "Test accuracy",
+                ("with normalization", "without"),
+                [(f"{accuracy:.4f}", f"{plain_accuracy:.4f}")],
+            ),
+        ],
+        draw(before, after),
     )
-    before = kernel_norms(model)
-    accuracy = train(model, data, arguments.epochs)
-    print_norms(before, kernel_norms(model))
-
-    plain = classifier(shape, classes, lambda layer: layer)
-    plain_accuracy = train(plain, data, arguments.epochs)
-    console.print(f"Test accuracy with normalization    {accuracy:.4f}")
-    console.print(f"Test accuracy without normalization {plain_accuracy:.4f}")
-
-    check_reload(model, images, arguments.output)
-    check_served(model, images, arguments.output)
-    console.print(f"{time.perf_counter() - start:.0f} s")
 
 
 if __name__ == "__main__":
