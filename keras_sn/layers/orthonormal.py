@@ -2,8 +2,8 @@
 
 from keras import ops
 
+from keras_sn.circumstances import full_precision
 from keras_sn.fast_ops import Array
-from keras_sn.fast_ops import full_precision
 from keras_sn.fast_ops import held
 
 # Products of orthonormal factors in float32 are off by a few 1e-6.

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_sn.circumstances import full_precision
 from keras_sn.fast_ops import Array
-from keras_sn.fast_ops import full_precision
 from keras_sn.layers.layer_arguments import check_count
 
 _LIKELIHOODS = ("categorical", "binary", "gaussian")
