@@ -1,5 +1,6 @@
 """Layers of bounded norm: wrappers that bound others', and layers that are."""
 
+from keras_sn.layers.batch_centering import BatchCentering
 from keras_sn.layers.group_sort import GroupSort
 from keras_sn.layers.householder import Householder
 from keras_sn.layers.invertible_downsampling import InvertibleDownsampling2D
@@ -18,6 +19,7 @@ from keras_sn.layers.residual_sll import SLLDense
 from keras_sn.layers.spectral_normalization import SpectralNormalization
 
 __all__ = [
+    "BatchCentering",
     "GroupSort",
     "Householder",
     "InvertibleDownsampling2D",

@@ -1,6 +1,7 @@
 """flat_bounds: the norm of a symbol that hardly depends on the frequency."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -39,20 +40,21 @@ def flat_bounds(gram: GramSymbol) -> NormBounds:
     found, proved = largest_eigenvalue(gram.mean(), gram.error)
     rounding = gram.error + 16 * gram.size * EPS * found
     lower = math.sqrt(max(found - rounding, 0.0)) * (1 - 4 * EPS)
-    others = gram.others()
-    deviation = _sum_of_norms(others, frobenius_upper)
+    deviation = _sum_of_norms(gram, frobenius_upper)
     if deviation < _NEARLY_FLAT * found:
         # Rounding is noise, whose norm is far below that of Frobenius.
-        deviation = _sum_of_norms(others, norm_upper)
+        deviation = _sum_of_norms(gram, norm_upper)
     # Subtracting halves has rounded each entry of the others once more.
     square = (proved + deviation * (1 + 4 * EPS)) + 4 * gram.error
     return NormBounds(lower, math.sqrt(square) * (1 + 8 * EPS))
 
 
-def _sum_of_norms(others, norm_of):
+def _sum_of_norms(
+    gram: GramSymbol, norm_of: Callable[[np.ndarray], float]
+) -> float:
     """`2 sum_r |A_r|` of the group where it is largest."""
-    sums = [
-        sum(norm_of(matrix) for matrix in matrices)
-        for matrices in np.swapaxes(others, 0, 1)
-    ]
-    return 2 * max(sums) * (1 + 4 * (len(others) + 1) * EPS)
+    sums = np.zeros(gram.groups)
+    for matrices in gram.others():
+        sums += [norm_of(matrix) for matrix in matrices]
+    terms = len(gram.shifts) + 1
+    return 2 * float(sums.max(initial=0.0)) * (1 + 4 * terms * EPS)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -81,10 +82,11 @@ class GramSymbol:
         """The mean over all frequencies, `A_0` of each group."""
         return self._even[0].reshape(-1, self.size, self.size)
 
-    def others(self) -> np.ndarray:
-        """The other `A_r`, one of each pair, `(shifts, groups, size, size)`."""
-        halves = (self._even[1:] - self._odd) / 2
-        return halves.reshape(-1, self.groups, self.size, self.size)
+    def others(self) -> Iterator[np.ndarray]:
+        """Yields the other `A_r`, one of each pair, `(groups, size, size)`."""
+        shape = (self.groups, self.size, self.size)
+        for even, odd in zip(self._even[1:], self._odd, strict=True):
+            yield ((even - odd) / 2).reshape(shape)
 
     def lower(self, gram: np.ndarray, vector: np.ndarray) -> float:
         """A lower bound of the norm, from one of the matrices and a vector."""

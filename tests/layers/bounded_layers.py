@@ -82,6 +82,7 @@ OTHERS = [
     Bounded("group_sort", lambda: layers.GroupSort(3, axis=1), (6, 4)),
     Bounded("householder", lambda: layers.Householder(), (4, 6)),
     Bounded("householder_axis", lambda: layers.Householder(axis=1), (6, 4)),
+    Bounded("batch_centering", lambda: layers.BatchCentering(), (4, 3)),
     Bounded("norm_pooling", lambda: layers.NormPooling2D(2), (4, 5, 3)),
     Bounded(
         "invertible_downsampling",
@@ -95,13 +96,15 @@ OTHERS = [
 BOUNDED = ORTHOGONAL + OTHERS
 
 
-def fitted(layer, inputs, steps=30, **options):
+def fitted(layer, inputs, steps=30):
     """A model of the layer alone, trained on noise, and its losses."""
     model = keras.Sequential([keras.Input(inputs.shape[1:]), layer])
     target = np.random.default_rng(1).standard_normal(
         model.compute_output_shape(inputs.shape)
     )
-    model.compile(keras.optimizers.Adam(0.05), "mse", **options)
+    # XLA would compile each case for seconds.
+    jit = "auto" if keras.backend.backend() == "jax" else False
+    model.compile(keras.optimizers.Adam(0.05), "mse", jit_compile=jit)
     history = model.fit(
         inputs,
         target.astype("float32"),

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_sn.layers.batch_centering import BatchCentering
 from keras_sn.layers.group_sort import GroupSort
 from keras_sn.layers.householder import Householder
 from keras_sn.layers.invertible_downsampling import InvertibleDownsampling2D
@@ -14,6 +15,7 @@ from keras_sn.linear_maps.weights import ComputedWeight
 from keras_sn.lipschitz.pieces.base import UPPER
 from keras_sn.lipschitz.pieces.base import Piece
 from keras_sn.lipschitz.pieces.base import Rearrangement
+from keras_sn.lipschitz.pieces.base import Slope
 from keras_sn.lipschitz.rules.call import Call
 from keras_sn.lipschitz.rules.registry import register_rule
 
@@ -23,6 +25,11 @@ def group_sort(layer: GroupSort, call: Call) -> Piece:
     piece = Piece(1.0, "a permutation")
     piece.roundings, piece.terms = 0.0, 1
     return piece
+
+
+@register_rule(BatchCentering, "1", "a shift at inference")
+def batch_centering(layer: BatchCentering, call: Call) -> Piece:
+    return Slope(1.0, 1.0, "a shift")
 
 
 @register_rule(InvertibleDownsampling2D, "1", "isometry")
