@@ -180,7 +180,7 @@ def _convolution(x, axes, data_format, rng, keep=False):
         settings["strides"] = int(rng.integers(1, 3))
         return DEPTHWISE[axes - 1](size, depth_multiplier=2, **settings)(x)
     filters = channels if keep else int(rng.integers(1, 5))
-    if kind == 1 and axes < 3:
+    if kind == 1 and axes < 3 and settings["padding"] != "causal":
         return SEPARABLE[axes - 1](filters, size, **settings)(x)
     if kind == 2 and settings["padding"] != "valid":
         settings["dilation_rate"] = 2

@@ -322,3 +322,16 @@ def test_masks_are_what_the_attack_says_they_are():
     exact = spectral_norm(np.linalg.multi_dot(matrices[::-1]))
     found = spectral_norm(dense_matrix(twin, (5, 5, 2)))
     assert found == pytest.approx(exact, rel=1e-5)
+
+
+def test_a_pointwise_start_of_a_strided_chain():
+    """All frequencies are alike before the stride: seed 79 of the attacks."""
+    inputs = keras.Input((6, 6, 2))
+    x = layers.Activation("relu")(layers.Conv2D(3, 1)(inputs))
+    x = layers.Conv2D(4, 3, 2, padding="same")(x)
+    x = layers.GlobalAveragePooling2D()(layers.Activation("relu")(x))
+    rng = np.random.default_rng(9)
+    model = randomize(keras.Model(inputs, layers.Dense(3)(x)), rng)
+    region = whole(model)
+    attained = attacked_norm(model, rng)
+    assert attained <= certified(region.plan, region.torus, 3) * ROUNDING

@@ -35,7 +35,9 @@ class Move:
             spread = self.map.congruence(covariance)
         if self.met is None:
             return spread
-        spread = spread[self.met.index]
+        # Where all frequencies are alike, there is one of them so far.
+        shape = len(self.met.counts), *spread.shape[1:]
+        spread = np.broadcast_to(spread, shape)[self.met.index]
         spread[self.met.conjugate] = spread[self.met.conjugate].conj()
         spread = spread.mean(axis=1)
         return spread.real if self.real else spread
