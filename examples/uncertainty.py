@@ -31,6 +31,7 @@ from running import parser
 from sklearn.metrics import roc_auc_score
 
 from keras_sn import SpectralNormalization
+from keras_sn.models import fold_model
 
 # Classes from this one on are not trained.
 UNSEEN = 7
@@ -117,13 +118,13 @@ def of_process(data, epochs):
     logits = layers.Dense(UNSEEN, use_bias=False)(cosines)
     fit(keras.Model(inputs, logits), data, epochs)
 
-    both = keras.Model(inputs, [cosines, logits])
+    both = fold_model(keras.Model(inputs, [cosines, logits]))
     seen = predict(both, data.x_train)[0].astype("float64")
     covariance = np.linalg.inv(np.eye(FEATURES) + seen.T @ seen)
 
     def probabilities(images):
         features, logits = predict(both, images)
-        variance = np.einsum("ni,ij,nj->n", features, covariance, features)
+        variance = ((features @ covariance) * features).sum(axis=1)
         return softmax(logits / np.sqrt(1 + MEAN_FIELD * variance)[:, None])
 
     return probabilities
