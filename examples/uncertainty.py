@@ -108,13 +108,13 @@ def of_process(data, epochs):
     inputs = keras.Input(data.x_train.shape[1:])
     x = hidden(inputs, lambda conv: bounded(conv, NORM_BOUND))
     x = layers.LayerNormalization(center=False, scale=False)(x)
-    cosines = layers.Dense(
+    angles = layers.Dense(
         FEATURES,
-        activation=ops.cos,
         kernel_initializer=keras.initializers.RandomNormal(stddev=0.05),
         bias_initializer=keras.initializers.RandomUniform(0, 2 * math.pi),
         trainable=False,
     )(x)
+    cosines = ops.cos(angles)
     logits = layers.Dense(UNSEEN, use_bias=False)(cosines)
     fit(keras.Model(inputs, logits), data, epochs)
 

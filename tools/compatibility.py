@@ -203,9 +203,11 @@ the tests.
 
 ## Downstream
 
-[bayesflow](https://pypi.org/project/bayesflow/) 2.0.10 (Keras 3.15.1, PyTorch),
+[bayesflow](https://pypi.org/project/bayesflow/) 2.0.10 (Keras 3.15.1, the three
+backends),
 with this wrapper in place of the stock one and spectral normalization switched
-on in every MLP: flow matching and a coupling flow train and sample. Its
+on in every MLP: its tests of these networks pass (39 on each), flow matching
+and a coupling flow train and sample. Its
 [issue 276](https://github.com/bayesflow-org/bayesflow/issues/276), an MLP that
 is called with two axes and then with three, raises with the stock layer of
 Keras 3.10 and works with this one on the same Keras; newer versions of the
