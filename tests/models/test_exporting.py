@@ -113,6 +113,26 @@ def test_several_inputs_and_outputs(format, name, tmp_path):
 
 
 @needs("tensorflow")
+def test_of_a_wrapper_whose_norm_lags(tmp_path):
+    """As after training: what is exported has the norm asked for."""
+    wrapper = SpectralNormalization(layers.Dense(40, use_bias=False))
+    model = keras.Sequential([keras.Input((40,)), wrapper])
+    kernel = np.diag(np.linspace(2, 1, 40))
+    # The state knows the vectors behind the dominant one, and not that.
+    wrapper.layer.kernel.assign(kernel * (kernel < 2))
+    wrapper.refresh()
+    wrapper.layer.kernel.assign(kernel)
+    assert predict(model, np.eye(40, dtype="float32"))[0].max() > 1.01
+    path = export_model(model, tmp_path / "served")
+    data = np.eye(40, dtype="float32")
+    np.save(tmp_path / "data.npy", data)
+    result = run_code(_SERVE, "tensorflow", path, tmp_path / "data.npy")
+    assert result.returncode == 0, result.stderr
+    served = np.array(json.loads(result.stdout.splitlines()[-1])[0])
+    assert np.linalg.norm(served, 2) == pytest.approx(1, rel=1e-5)
+
+
+@needs("tensorflow")
 def test_not_folded(tmp_path):
     model = normalize_model(randomized(sequential()))
     assert export_model(model, tmp_path / "served", folded=False).is_dir()

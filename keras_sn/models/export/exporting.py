@@ -102,11 +102,12 @@ def export_model(
     format = format_of(path) if format is None else format
     _check_arguments(model, path, format)
     check_target(path, overwrite)
-    pairs = make_samples(model, samples, input_size)
     if tolerance is None:
         tolerance = _tolerance_of(model)
     if folded and is_foldable(model):
+        # Its norms are computed anew; those of a wrapper may lag.
         model = folded_view(model)
+    pairs = make_samples(model, samples, input_size)
     with written_whole(path, overwrite) as partial:
         _export_by_any(model, partial, format, pairs, tolerance)
     return path
