@@ -5,7 +5,7 @@ Fashion-MNIST, or with `--data digits` on scikit-learn's digits (1797 images of
 8 x 8, three in four of them). Each optimizer has its learning rate tuned over
 the same grid, on seeds of its own: the one that reaches the target first. Then
 come five other seeds. Everything else is at its default. Writes
-benchmarks/results/optimizers.json.
+benchmarks/training_results/optimizers.json.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """What each training tool adds to a step of SGD.
 
-`python -m benchmarks.training_tools` measures the backend of
-Keras, and writes benchmarks/results/training_tools.json and the tables of
+`python -m benchmarks.training_tools` measures the backend of Keras, and writes
+benchmarks/training_results/training_tools.json and the tables of
 docs/training.md, of that file and of optimizers.json.
 """
 
@@ -27,7 +27,7 @@ from keras_sn.regularizers import SpectralNorm as SpectralPenalty
 from keras_sn.regularizers import regularize
 
 ROOT = pathlib.Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
+RESULTS = ROOT / "benchmarks" / "training_results"
 PAGE = ROOT / "docs" / "training.md"
 BACKENDS = ("tensorflow", "jax", "torch")
 EFFORT = Effort(rounds=7, least_seconds=0.05)

@@ -97,13 +97,13 @@ def first_and_rest(rows: Array) -> tuple[Array, Array]:
     return ops.split(rows, [1])
 
 
-def eighth_power(matrix: Array) -> Array:
-    """The eighth power of a square matrix; in PyTorch, in one call."""
+def power(matrix: Array, squarings: int) -> Array:
+    """The power `2**squarings` of a matrix; in PyTorch, in one call."""
     if keras.backend.backend() == "torch" and not isinstance(
         matrix, np.ndarray
     ):
-        return matrix.matrix_power(8)
-    for _ in range(3):
+        return matrix.matrix_power(2**squarings)
+    for _ in range(squarings):
         matrix = matrix @ matrix
     return matrix
 
@@ -123,7 +123,7 @@ def orthonormal(rows: Array) -> Array:
     below = np.tril(np.ones((rows.shape[0],) * 2), -1).astype(
         keras.backend.standardize_dtype(rows.dtype)
     )
-    for _ in range(3):
+    for _ in range(5):
         rows = rows * sum_over(rows * rows, -1) ** -0.5
         rows = rows - ((rows @ transposed(rows)) * below) @ rows
     return rows * sum_over(rows * rows, -1) ** -0.5

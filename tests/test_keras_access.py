@@ -22,6 +22,7 @@ GUARDS = {
     "_keras_history": "test_keras_history",
     "_inbound_nodes": "test_inbound_nodes",
     "_keras_mask": "test_keras_mask",
+    "_get_variable_index": "test_variable_index",
     "keras.src.backend": "test_autocast_scope",
     "keras.src.": "test_operations_are_known_by_their_module",
 }
@@ -101,6 +102,14 @@ def test_keras_mask():
     assert masked._keras_mask is not None
     plain = layers.Embedding(5, 2)(tokens)
     assert getattr(plain, "_keras_mask", None) is None
+
+
+def test_variable_index():
+    variables = [keras.Variable(np.zeros(2)) for _ in range(3)]
+    optimizer = keras.optimizers.SGD()
+    optimizer.build(variables)
+    found = [keras_access.variable_index(optimizer, v) for v in variables]
+    assert found == [0, 1, 2]
 
 
 def test_autocast_scope():

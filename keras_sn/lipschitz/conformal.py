@@ -44,7 +44,7 @@ class RobustConformalSets:
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     >>> model.layers[0].set_weights([np.eye(2), np.zeros(2)])
     >>> x = np.random.default_rng(0).normal(size=(100, 2))
-    >>> sets = RobustConformalSets(model, radius=0.1)
+    >>> sets = RobustConformalSets(model, radius=0.2)
     >>> sets.calibrate(x, x.argmax(axis=1), coverage=0.9)
     >>> sets(np.array([[3.0, 1.0], [0.1, 0.1]]))
     array([[ True, False],

@@ -85,7 +85,8 @@ def test_lipsdp_example_formula_of_the_closed_form(lipsdp):
         )
 
     fast, formula = (
-        recursion(lipsdp, slopes, choice)[0] for choice in (ones, ratio)
+        recursion(lipsdp, slopes, over_diagonal(choice))[0]
+        for choice in (ones, ratio)
     )
     assert fast == pytest.approx(39.902, abs=1e-3)
     assert formula == pytest.approx(36.689, abs=1e-3)
