@@ -23,10 +23,14 @@ test: export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 demo: $(VENV)/demo.installed
 	env -u OMP_NUM_THREADS TF_ENABLE_ONEDNN_OPTS=0 KERAS_BACKEND=tensorflow $(BIN)/python examples/quickstart.py
 
+# In two parts: processes that have compiled for both hold twice the memory.
+LAYERS := tests/layers tests/linear_maps tests/norms tests/training
 test: $(VENV)/test.installed lint docs
 	@set -e; for backend in $(BACKENDS); do \
 		echo "== $$backend"; \
-		KERAS_BACKEND=$$backend $(BIN)/python -m pytest -n 2 --dist loadgroup; \
+		export KERAS_BACKEND=$$backend; \
+		$(BIN)/python -m pytest -n 2 --dist loadgroup $(LAYERS); \
+		$(BIN)/python -m pytest -n 2 --dist loadgroup $(LAYERS:%=--ignore=%); \
 	done
 
 # What would take CI too long: all random draws on every backend, the large
