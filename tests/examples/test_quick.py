@@ -5,10 +5,12 @@ import json
 import runpy
 import sys
 
+import keras
 import matplotlib.image
 import pytest
 
 from tests.source import ROOT
+from tests.thoroughness import EVERYTHING
 
 FOLDER = ROOT / "examples"
 # Not examples, but what they are made of.
@@ -22,6 +24,10 @@ EXAMPLES = sorted(
 )
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax" and not EVERYTHING,
+    reason="compiles for a minute what runs once: make test-thorough",
+)
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_runs_quickly(name, tmp_path, monkeypatch, capsys):
     path = FOLDER / f"{name}.py"
