@@ -17,6 +17,7 @@ from keras_sn.layers.random_feature_gaussian_process import mean_field_logits
 from keras_sn.layers.residual_sll import SLLConv2D
 from keras_sn.layers.residual_sll import SLLDense
 from keras_sn.layers.spectral_normalization import SpectralNormalization
+from keras_sn.layers.weight_normalization import WeightNormalization
 
 __all__ = [
     "BatchCentering",
@@ -33,5 +34,6 @@ __all__ = [
     "SLLConv2D",
     "SLLDense",
     "SpectralNormalization",
+    "WeightNormalization",
     "mean_field_logits",
 ]

@@ -140,7 +140,7 @@ def _names(model: Layer) -> dict[int, str]:
 
 def _unwrapped_layer(names: dict[int, str], layer: Layer) -> Layer:
     if has_plain_twin(layer):
-        return plain_twin(layer)
+        return plain_twin(layer, names.get(id(layer)))
     if isinstance(layer, SpectralNormalization):
         name = names.get(id(layer), folded_name(layer))
         try:

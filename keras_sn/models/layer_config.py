@@ -90,7 +90,7 @@ def edited(config: Any, rule: Rule) -> Any:
     return config
 
 
-def layer_inside(wrapper: SpectralNormalization, name: str) -> Layer:
+def layer_inside(wrapper: keras.layers.Wrapper, name: str) -> Layer:
     """A new layer like the one in our wrapper, under the given name."""
     inner = wrapper.layer
     config = edited(inner.get_config(), unwrapped)

@@ -11,6 +11,7 @@ from keras_sn.keras_access import is_graph
 from keras_sn.keras_access import nodes
 from keras_sn.layers.joint_batch_normalization import JointBatchNormalization
 from keras_sn.layers.spectral_normalization import SpectralNormalization
+from keras_sn.layers.weight_normalization import WeightNormalization
 from keras_sn.models.baking import wrapper_maps
 
 _ALWAYS = (
@@ -102,7 +103,7 @@ def _is_normalized(layer: Any, wrapper: SpectralNormalization | None) -> bool:
 
 def _ends_linear(layer: Any) -> bool:
     """Whether the output of a layer scales with its kernel."""
-    if isinstance(layer, SpectralNormalization):
+    while isinstance(layer, (SpectralNormalization, WeightNormalization)):
         layer = layer.layer
     linear_maps = (
         keras.layers.Dense,

@@ -1,5 +1,6 @@
 """Rules of the layers of `keras_sn.layers` that are no linear maps."""
 
+import keras
 import numpy as np
 
 from keras_sn.layers.batch_centering import BatchCentering
@@ -10,6 +11,7 @@ from keras_sn.layers.norm_pooling import NormPooling2D
 from keras_sn.layers.residual_sll import ResidualSLL
 from keras_sn.layers.residual_sll import SLLConv2D
 from keras_sn.layers.residual_sll import SLLDense
+from keras_sn.layers.weight_normalization import WeightNormalization
 from keras_sn.linear_maps.arrays import EPS
 from keras_sn.linear_maps.weights import ComputedWeight
 from keras_sn.lipschitz.pieces.base import UPPER
@@ -17,6 +19,7 @@ from keras_sn.lipschitz.pieces.base import Piece
 from keras_sn.lipschitz.pieces.base import Rearrangement
 from keras_sn.lipschitz.pieces.base import Slope
 from keras_sn.lipschitz.rules.call import Call
+from keras_sn.lipschitz.rules.registry import pieces_of
 from keras_sn.lipschitz.rules.registry import register_rule
 
 
@@ -44,6 +47,22 @@ def norm_pooling(layer: NormPooling2D, call: Call) -> Piece:
     piece = Piece(1.0, "|window|", UPPER)
     piece.terms, piece.cancels = int(np.prod(layer.pool_size)), False
     return piece
+
+
+@register_rule(
+    WeightNormalization,
+    "that of the layer",
+    "with the kernel it is called with",
+)
+def weight_normalization(layer: WeightNormalization, call: Call):
+    inner = layer.layer
+    kernel = layer.applied_kernel(call.overrides.get(id(layer.gain)))
+    kernel = keras.ops.cast(kernel, inner.compute_dtype)
+    overrides = {**call.overrides, id(layer.kernel_variable): kernel}
+    return pieces_of(
+        inner,
+        Call(call.shapes, {}, overrides, call.constant_of, call.output_shape),
+    )
 
 
 @register_rule(Householder, "1", "a reflection")
