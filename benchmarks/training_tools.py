@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from benchmarks.environment import environment
 from benchmarks.timing import Effort
 from benchmarks.timing import interleaved
 from benchmarks.workloads import batch_for
@@ -21,6 +22,9 @@ from keras_sn import losses
 from keras_sn.callbacks import QKClip
 from keras_sn.constraints import SpectralNorm
 from keras_sn.constraints import constrain
+from keras_sn.layers import JointBatchNormalization
+from keras_sn.layers import SpectralNormalization
+from keras_sn.layers import WeightNormalization
 from keras_sn.optimizers import Muon
 from keras_sn.regularizers import Orthogonality
 from keras_sn.regularizers import SpectralNorm as SpectralPenalty
@@ -30,7 +34,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "training_results"
 PAGE = ROOT / "docs" / "training.md"
 BACKENDS = ("tensorflow", "jax", "torch")
-EFFORT = Effort(rounds=7, least_seconds=0.05)
+EFFORT = Effort(rounds=5, least_seconds=0.05)
 
 
 def mlp(kind=keras.Sequential) -> keras.Model:
@@ -72,6 +76,32 @@ def _step(model: keras.Model, optimizer=None) -> Callable[[], None]:
     return lambda: model.train_on_batch(x, y)
 
 
+def _wrapped(build, wrap) -> Callable[[], None]:
+    """A step of the network with its Dense and Conv2D layers wrapped."""
+
+    def replace(layer):
+        copy = type(layer).from_config(layer.get_config())
+        linear = isinstance(layer, (layers.Dense, layers.Conv2D))
+        return wrap(copy) if linear else copy
+
+    return _step(keras.models.clone_model(build(), clone_function=replace))
+
+
+def _before_batch_normalization(build, pair) -> Callable[[], None]:
+    """The same with pairs: the layer without activation, what is behind."""
+    model = keras.Sequential()
+    for layer in build().layers:
+        if isinstance(layer, (layers.Dense, layers.Conv2D)):
+            config = {**layer.get_config(), "activation": None}
+            for part in pair(type(layer).from_config(config)):
+                model.add(part)
+            model.add(layers.Activation(layer.activation))
+        else:
+            model.add(type(layer).from_config(layer.get_config()))
+    model.build(build().input_shape)
+    return _step(model)
+
+
 def _constrained(build, **options) -> Callable[[], None]:
     model = build()
     constrain(model, SpectralNorm(0.5, **options))
@@ -108,6 +138,19 @@ def groups() -> Iterator[tuple[str, dict[str, Callable[[], None]]]]:
         norm = "kernel" if name == "dense" else "operator"
         steps = {
             "plain": _step(build()),
+            "WeightNormalization": _wrapped(build, WeightNormalization),
+            "the same, SpectralNormalization": _wrapped(
+                build,
+                lambda layer: SpectralNormalization(
+                    WeightNormalization(layer), norm=norm
+                ),
+            ),
+            "BatchNormalization": _before_batch_normalization(
+                build, lambda layer: [layer, layers.BatchNormalization()]
+            ),
+            "JointBatchNormalization": _before_batch_normalization(
+                build, lambda layer: [JointBatchNormalization(layer)]
+            ),
             "constraint, clip": _constrained(build, method="clip"),
             "constraint, svd": _constrained(build, method="svd"),
             "constraint, soft cap": _constrained(build, method="soft_cap"),
@@ -147,15 +190,24 @@ def measured() -> dict[str, dict[str, float]]:
 def overhead_table(results: dict) -> str:
     """A row for each network and tool."""
     backends = [backend for backend in BACKENDS if backend in results]
+    facts = [results[backend]["run"] for backend in backends]
+    versions = "; ".join(
+        ", ".join(f"{name} {v}" for name, v in run["versions"].items())
+        for run in facts
+    )
     lines = [
+        f"{facts[0]['processor']}, {facts[0]['cores']} cores, "
+        f"{facts[0]['date']}. Versions: {versions}.",
+        "",
         "| network | tool | " + " | ".join(backends) + " |",
         "| --- " * (2 + len(backends)) + "|",
     ]
-    first = results[backends[0]]
+    ratios = {backend: results[backend]["ratios"] for backend in backends}
+    first = ratios[backends[0]]
     for network, tools in first.items():
         for tool in tools:
             cells = [
-                f"{results[backend].get(network, {}).get(tool, np.nan):.2f}"
+                f"{ratios[backend].get(network, {}).get(tool, np.nan):.2f}"
                 for backend in backends
             ]
             lines.append(f"| {network} | {tool} | " + " | ".join(cells) + " |")
@@ -213,7 +265,10 @@ def main() -> None:
     """Measures, and writes the page."""
     path = RESULTS / "training_tools.json"
     results = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    results[keras.backend.backend()] = measured()
+    # The load before this one makes its own.
+    run = environment([])
+    run["command"] += ".training_tools"
+    results[keras.backend.backend()] = {"run": run, "ratios": measured()}
     RESULTS.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     write_page()
