@@ -141,7 +141,7 @@ def groups() -> Iterator[tuple[str, dict[str, Callable[[], None]]]]:
             "WeightNormalization": _wrapped(build, WeightNormalization),
             "the same, SpectralNormalization": _wrapped(
                 build,
-                lambda layer: SpectralNormalization(
+                lambda layer, norm=norm: SpectralNormalization(
                     WeightNormalization(layer), norm=norm
                 ),
             ),
