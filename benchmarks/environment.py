@@ -26,14 +26,18 @@ VARIABLES = (
 )
 
 
-def environment(arguments: list[str]) -> dict[str, Any]:
+def environment(
+    arguments: list[str],
+    module: str = "benchmarks",
+    packages: tuple[str, ...] = (),
+) -> dict[str, Any]:
     """What the reader of a result needs to know, as JSON."""
     backend = keras.backend.backend()
     cores = len(os.sched_getaffinity(0))
     return {
         "backend": backend,
         "command": " ".join(
-            [f"KERAS_BACKEND={backend} python -m benchmarks", *arguments]
+            [f"KERAS_BACKEND={backend} python -m {module}", *arguments]
         ),
         "date": datetime.date.today().isoformat(),
         "commit": _commit(),
@@ -41,7 +45,10 @@ def environment(arguments: list[str]) -> dict[str, Any]:
         "cores": cores,
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {"keras_sn": keras_sn.__version__, **_versions(backend)},
+        "versions": {
+            "keras_sn": keras_sn.__version__,
+            **_versions(backend, packages),
+        },
         "threads": {n: os.environ[n] for n in VARIABLES if n in os.environ},
         "load": os.getloadavg()[0],
         # Others at work make every number worthless but the ratios, and those
@@ -50,9 +57,9 @@ def environment(arguments: list[str]) -> dict[str, Any]:
     }
 
 
-def _versions(backend: str) -> dict[str, str]:
+def _versions(backend: str, packages: tuple[str, ...]) -> dict[str, str]:
     found = {}
-    for name in ("keras", *PACKAGES[backend], "numpy"):
+    for name in ("keras", *PACKAGES[backend], "numpy", *packages):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -1,20 +1,25 @@
 """Dense stacks: closed form and refined against eclipse-nn, same networks.
 
-Run `python -m benchmarks.lipschitz`. Prints one row per network: the bound of
-each as a share of the product of norms, and the seconds it took. ECLipsE needs
-`pip install eclipse-nn` (and the PyTorch that it brings); without, it is
-left out.
+`python -m benchmarks.lipschitz` writes
+benchmarks/lipschitz_results/lipschitz.json and the table of docs/lipschitz.md:
+the bound of each as a share of the product of norms, and the seconds it took.
+ECLipsE needs `pip install eclipse-nn` (and the PyTorch that it brings);
+without, it is left out.
 """
 
 import importlib.util
+import itertools
 import time
 
 import numpy as np
 
+from benchmarks.bounds_page import save
 from keras_sn.lipschitz.upper.closed_form import closed_form_bound
 from keras_sn.lipschitz.upper.lipsdp_descent import refined_bound
 
 RELU = (0.0, 1.0)
+# Of the soundness table: below 0 and above 1.
+SLOPES = (-0.13, 1.13)
 HAS_ECLIPSE = importlib.util.find_spec("eclipse_nn") is not None
 # Width and number of layers.
 NETWORKS = [(20, 2), (80, 2), (10, 40), (40, 10), (80, 20), (80, 100)]
@@ -66,36 +71,56 @@ def attained(matrices, low, high):
     return best
 
 
-def report(methods):
-    """A row for each network: bound over product of norms, seconds."""
-    print("width layers | " + " | ".join(f"{n:17}" for n in methods))
+def gaussian(*dims):
+    """Matrices with entries of variance `2 / columns`, as He-normal."""
+    rng = np.random.default_rng(0)
+    return [
+        rng.normal(size=(rows, columns)) * np.sqrt(2 / columns)
+        for columns, rows in itertools.pairwise(dims)
+    ]
+
+
+def networks():
+    """Those of ECLipsE, and one in the size of a classifier of MNIST."""
     for width, layers in NETWORKS:
-        matrices = network(width, layers)
-        plain = np.prod([np.linalg.norm(m, 2) for m in matrices])
-        row = [timed(method, matrices) for method in methods.values()]
-        cells = " | ".join(f"{v / plain:.6f} {s:8.4f}" for v, s in row)
-        print(f"{width:5} {layers:6} | {cells}")
+        yield f"{layers} layers of {width}", network(width, layers)
+    yield "784-256-256-10, He-normal", gaussian(784, 256, 256, 10)
 
 
-def report_soundness():
+def compared(methods):
+    """A row for each network: bounds and seconds of each method."""
+    rows = []
+    for name, matrices in networks():
+        found = {}
+        for method, function in methods.items():
+            bound, seconds = timed(function, matrices)
+            found[method] = {"bound": bound, "seconds": seconds}
+        product = float(np.prod([np.linalg.norm(m, 2) for m in matrices]))
+        rows.append({"name": name, "product": product, "found": found})
+        print(rows[-1], flush=True)
+    return rows
+
+
+def attacked():
     """Slopes below 0 and above 1: each bound, and what a pair attains."""
-    low, high = -0.13, 1.13
-    print(f"\nslopes [{low}, {high}]: bound, and what a pair attains")
+    low, high = SLOPES
+    rows = []
     for seed in range(5):
         rng = np.random.default_rng(seed)
         matrices = [rng.normal(size=s) for s in ((3, 2), (3, 3), (1, 3))]
-        ours = closed_form_bound(matrices, [(low, high)] * 2)
-        found = attained(matrices, low, high)
-        line = f"closed form {ours:.4f}, attained {found:.4f}"
+        row = {
+            "closed form": closed_form_bound(matrices, [SLOPES] * 2),
+            "attained": attained(matrices, low, high),
+        }
         if HAS_ECLIPSE:
-            theirs = eclipse(matrices, low, high)
-            verdict = "UNSOUND" if theirs < found else "holds"
-            line = f"ECLipsE_Fast {theirs:.4f} ({verdict}), {line}"
-        print(line)
+            row["ECLipsE_Fast"] = eclipse(matrices, low, high)
+        rows.append(row)
+        print(rows[-1], flush=True)
+    return rows
 
 
 def main():
-    """Prints both tables."""
+    """Measures, and writes the page."""
     methods = {
         "closed form": lambda m: closed_form_bound(m, [RELU] * (len(m) - 1)),
         "refined": lambda m: refined_bound(m, [RELU] * (len(m) - 1)),
@@ -104,8 +129,8 @@ def main():
         methods = {"ECLipsE_Fast": eclipse, **methods}
     else:
         print("ECLipsE is left out: `pip install eclipse-nn` brings it")
-    report(methods)
-    report_soundness()
+    found = {"networks": compared(methods), "slopes": list(SLOPES)}
+    save("lipschitz", found | {"attacked": attacked()})
 
 
 if __name__ == "__main__":

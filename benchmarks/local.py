@@ -1,19 +1,22 @@
 """Bounds on balls: ECLipsE-Gen-Local's networks, pairs, local radii.
 
-Run `python -m benchmarks.local`. Prints the constants around the centre of
-their demonstration, ours and those of eclipse-nn's closed form (`pip install
+`python -m benchmarks.local` writes benchmarks/lipschitz_results/local.json and
+tables of docs/lipschitz.md: the constants around the centre of their
+demonstration, ours and those of eclipse-nn's closed form (`pip install
 eclipse-nn scipy cvxpy` brings it; without, it is left out), then the seconds
 that radii of 10,000 inputs take, and how many local ones a second gives.
 """
 
 import contextlib
-import importlib.util
 import io
 import time
 
 import keras
 import numpy as np
 
+from benchmarks.bounds_page import save
+from benchmarks.lipschitz import HAS_ECLIPSE
+from benchmarks.lipschitz import timed
 from keras_sn.lipschitz import certified_radius
 from keras_sn.lipschitz.pieces.linear import Matrix
 from keras_sn.lipschitz.rules.activations import relu_slopes
@@ -25,7 +28,6 @@ CENTRE = np.array([0.4, 1.8, -0.5, -1.3, 0.9])
 RADII = (0.01, 0.1, 1.0)
 # Number of layers and width, of their demonstration first.
 NETWORKS = [(5, 10), (5, 60), (10, 40), (20, 60), (30, 120)]
-HAS_ECLIPSE = importlib.util.find_spec("eclipse_nn") is not None
 
 
 def network(layers, width):
@@ -67,31 +69,26 @@ def theirs(weights, biases, activation):
     return np.array(found)
 
 
-def timed(function, *arguments):
-    """The result, and the least seconds of three runs."""
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        value = function(*arguments)
-        times.append(time.perf_counter() - start)
-    return value, min(times)
-
-
-def report_balls():
-    """A row for each network: our constants, as a share of theirs."""
-    print(f"constants on balls of radius {RADII}, seconds for all of them")
+def balls():
+    """A row for each network: our constants, theirs, seconds of all radii."""
+    rows = []
     for activation in ("leakyrelu", "tanh"):
         for layers, width in NETWORKS:
             weights, biases = network(layers, width)
             bounds, seconds = timed(ours, weights, biases, activation)
-            cells = " ".join(f"{bound:10.4g}" for bound in bounds)
-            line = f"{activation:9} {layers:2} x {width:3}: {cells}"
-            line = f"{line} {seconds:.4f} s"
+            row = {
+                "layers": layers,
+                "width": width,
+                "activation": activation,
+                "bounds": bounds.tolist(),
+                "seconds": seconds,
+            }
             if HAS_ECLIPSE:
                 peers, longer = timed(theirs, weights, biases, activation)
-                shares = " ".join(f"{x:.3g}" for x in bounds / peers)
-                line = f"{line}; of CF {shares}, {longer / seconds:.1f} x"
-            print(line, flush=True)
+                row |= {"peer": peers.tolist(), "peer_seconds": longer}
+            rows.append(row)
+            print(row, flush=True)
+    return rows
 
 
 def classifier():
@@ -115,23 +112,37 @@ def classifier():
     return model, images
 
 
-def report_radii():
-    """Seconds for 10,000 inputs, all pairs; inputs a second on balls."""
+def certified():
+    """Seconds of all pairs of classes, everywhere and on balls."""
     model, images = classifier()
-    for method in ("product", "closed_form", "auto"):
+    rows = []
+    for name, inputs, settings in (
+        ('`"product"`', images, {"method": "product"}),
+        ('`"closed_form"`', images, {"method": "closed_form"}),
+        ('`"auto"`', images, {"method": "auto"}),
+        ('`"auto"`', images[:64], {"method": "auto"}),
+        ("`local=True`", images[:64], {"local": True}),
+    ):
         start = time.perf_counter()
-        radii = certified_radius(model, images, method)
+        radii = certified_radius(model, inputs, **settings)
         seconds = time.perf_counter() - start
-        print(
-            f"{method}: median radius {np.median(radii):.4f}, {seconds:.1f} s"
+        rows.append(
+            {
+                "name": name,
+                "inputs": len(inputs),
+                "median": float(np.median(radii)),
+                "seconds": seconds,
+            }
         )
-    start = time.perf_counter()
-    local = certified_radius(model, images[:64], local=True)
-    seconds = time.perf_counter() - start
-    gain = np.median(local / radii[:64])
-    print(f"local: {gain:.3f} times larger, {seconds:.1f} s for 64 inputs")
+        print(rows[-1], flush=True)
+    return rows
+
+
+def main():
+    """Measures, and writes the page."""
+    found = {"radii": list(RADII), "balls": balls()}
+    save("local", found | {"certified": certified()})
 
 
 if __name__ == "__main__":
-    report_balls()
-    report_radii()
+    main()

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks import bounds_page
 from benchmarks import page
 from benchmarks.measuring import TRAIN
 from benchmarks.measuring import measure
@@ -125,6 +126,14 @@ def test_the_page_is_that_of_the_committed_runs():
     assert page.PAGE.read_text("utf-8") == page.page(runs)
     if runs:
         assert page.costs(runs) in page.README.read_text("utf-8")
+
+
+def test_the_tables_of_bounds_are_those_of_the_committed_results():
+    text = bounds_page.PAGE.read_text("utf-8")
+    assert bounds_page.with_tables(text) == text
+    for mark, (name, _) in bounds_page.TABLES.items():
+        if (bounds_page.RESULTS / f"{name}.json").exists():
+            assert f"<!-- {mark} -->" in text
 
 
 def test_the_costs_stand_between_their_marks():

@@ -1,4 +1,4 @@
-"""The figures of a report are the same on every backend."""
+"""Chains, bounds on balls and pairs are the same on every backend."""
 
 import json
 import os

@@ -1,76 +1,21 @@
 """Robust conformal sets: coverage under attack on digits, arguments."""
 
-import keras
 import numpy as np
 import pytest
-from keras import layers
-from sklearn.datasets import load_digits
 
+from benchmarks.conformal import COVERAGE
+from benchmarks.conformal import attacked
+from benchmarks.conformal import over_splits
+from benchmarks.conformal import trained
 from keras_sn.lipschitz import RobustConformalSets
-from keras_sn.lipschitz.lower.pullback import pullback
 
-RADIUS, COVERAGE, SPLITS = 0.15, 0.9, 50
+RADIUS = 0.15
 
 
 @pytest.fixture(scope="module")
 def digits():
     """A trained model, and images that it has not seen."""
-    keras.utils.set_random_seed(0)
-    images, labels = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(images))
-    images = (images[order] / 16).astype("float32")
-    labels = labels[order]
-    model = keras.Sequential(
-        [
-            keras.Input((64,)),
-            layers.Dense(48, "relu"),
-            layers.Dense(48, "relu"),
-            layers.Dense(10),
-        ]
-    )
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(3e-3), loss)
-    model.fit(images[:700], labels[:700], epochs=8, verbose=0)
-    return model, images[700:], labels[700:]
-
-
-def attacked(model, x, y, radius, steps=10):
-    """Projected ascent on the score of the right class."""
-    rows = np.arange(len(x))
-    moved = np.zeros_like(x)
-
-    def cotangents(outputs):
-        (logits,) = outputs
-        others = logits.copy()
-        others[rows, y] = -np.inf
-        u = np.zeros_like(logits)
-        u[rows, others.argmax(axis=1)] += 1
-        u[rows, y] -= 1
-        return [u]
-
-    def length(vectors):
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return np.maximum(norms, 1e-12)
-
-    for _ in range(steps):
-        point = (x + moved).astype("float32")
-        _, (gradient,) = pullback(model, [point], cotangents)
-        moved = moved + 0.5 * radius * gradient / length(gradient)
-        moved *= np.minimum(1, radius * (1 - 1e-5) / length(moved))
-    return (x + moved).astype("float32")
-
-
-def over_splits(sets, x, y, moved, splits=SPLITS):
-    """Coverage and size of the sets, means over splits."""
-    covered, sizes = [], []
-    for seed in range(splits):
-        order = np.random.default_rng(seed).permutation(len(x))
-        known, new = order[:500], order[500:]
-        sets.calibrate(x[known], y[known], COVERAGE)
-        found = sets(moved[new])
-        covered.append(found[np.arange(len(new)), y[new]].mean())
-        sizes.append(found.sum(axis=1).mean())
-    return np.mean(covered), np.mean(sizes)
+    return trained(48, 8)
 
 
 def test_coverage_under_attack_over_splits(digits):
