@@ -17,6 +17,7 @@ from keras_sn.linear_maps.arrays import float64
 from keras_sn.linear_maps.circular_window import wrap
 from keras_sn.linear_maps.registry import linear_maps
 from keras_sn.linear_maps.scaled_outputs import BatchNormalizedMap
+from keras_sn.linear_maps.scaled_outputs import ScaledOutputsMap
 from keras_sn.models.baking import normalized_weight
 from keras_sn.models.baking import shrink
 from keras_sn.models.baking import wrapper_maps
@@ -105,6 +106,8 @@ def bake_plain(layer: Layer, twin: Layer, certified: bool) -> None:
     Raises:
         ValueError: If it cannot be.
     """
+    values: list
+    norm_bound: float | None
     if isinstance(layer, JointBatchNormalization):
         values, norm_bound = _joint_weights(layer), layer.norm_bound
     elif isinstance(layer, (SpectralNormalization, WeightNormalization)):
@@ -133,6 +136,7 @@ def _lengthened_weights(layer: Layer) -> tuple[list, float | None]:
     if inner is not layer:
         weights[0] = normalized_weight(linear_map, layer)
         norm_bound = layer.norm_bound
+    assert isinstance(linear_map, ScaledOutputsMap)
     values = list(linear_map.folded_values(tuple(weights)))
     if inner.layer.use_bias:
         values.append(inner.layer.bias)
