@@ -8,7 +8,9 @@ from keras import ops
 
 from keras_sn.circumstances import full_precision
 from keras_sn.circumstances import in_one_call
+from keras_sn.circumstances import known
 from keras_sn.circumstances import same_for_all
+from keras_sn.circumstances import traces_branches
 from keras_sn.fast_ops import Array
 from keras_sn.fast_ops import has_gradient
 from keras_sn.fast_ops import held
@@ -32,16 +34,23 @@ class NormalizedWeight:
         linear_map: `LinearMap`; scaling its first weight scales the map.
         owner: The layer to add the variables to.
         suffix: Ends the names of the variables.
+        gain: Whether to add a number to learn, which the weight is
+            multiplied with.
 
     Attributes:
         variable: The variable that is normalized.
         u: The variable `vector_u`, unit probes on the output side. (The
             stock layer has it too.)
         hidden: The other variables, see `keras_sn.norms.tracking`.
+        gain: The variable to learn, or `None`.
     """
 
     def __init__(
-        self, linear_map: LinearMap, owner: keras.layers.Layer, suffix: str
+        self,
+        linear_map: LinearMap,
+        owner: keras.layers.Layer,
+        suffix: str,
+        gain: bool = False,
     ) -> None:
         self.linear_map = linear_map
         self.tracker = tracker_of(linear_map)
@@ -67,6 +76,15 @@ class NormalizedWeight:
             for part, (name, shape) in enumerate(shapes.items())
         ]
         self.u, *self.hidden = variables
+        self.gain: keras.Variable | None = None
+        if gain:
+            self.gain = owner.add_weight(
+                shape=(),
+                initializer="ones",
+                dtype=self.dtype,
+                autocast=False,
+                name="gain" + suffix,
+            )
 
     def _initializer(self, part: int, last: bool):
         # Variables are initialized in the order of their creation, so this
@@ -94,10 +112,11 @@ class NormalizedWeight:
 
     def factor(
         self,
-        norm_bound: float,
+        norm_bound: float | Array,
         mode: str,
         power_iterations: int | None,
         age: Array,
+        due: Array | None = None,
     ) -> Array:
         """The number to scale the weight by.
 
@@ -107,6 +126,8 @@ class NormalizedWeight:
             power_iterations: Steps to follow the weight by, which updates the
                 state; `None`: only look.
             age: Scalar, training steps since the state was fresh.
+            due: Boolean scalar, whether to follow at all or to go by the
+                state as it is; `None`: always.
 
         Returns:
             Scalar tensor, differentiable in the weight.
@@ -115,24 +136,59 @@ class NormalizedWeight:
         with full_precision(values[0]):
             if power_iterations is None:
                 sigma = self.tracker.observe(self._state(), values, age)
+            elif due is not None:
+                state = self._followed_if(due, values, power_iterations)
+                self._assign(state)
+                sigma = self.tracker.along(state, values)
             else:
                 sigma, state = self.tracker.follow(
                     self._state(), values, power_iterations
                 )
                 self._assign(state)
-        return normalization_factor(sigma, norm_bound, mode)
+        return self.factor_of(sigma, norm_bound, mode)
+
+    def factor_of(
+        self, sigma: Array, norm_bound: float | Array, mode: str
+    ) -> Array:
+        """The number to scale a weight of norm `sigma` by."""
+        factor = normalization_factor(sigma, norm_bound, mode)
+        return factor if self.gain is None else factor * self.gain.value
+
+    def _followed_if(
+        self, due: Array, values: tuple, power_iterations: int
+    ) -> State:
+        """The state after a step if one is due, else as it is."""
+        values = tuple([held(value) for value in values])
+        state = self._state()
+
+        def follow() -> State:
+            return self.tracker.follow(state, values, power_iterations)[1]
+
+        is_due = known(due)
+        if is_due is not None:
+            return follow() if is_due else state
+        if traces_branches():
+            return ops.cond(due, follow, lambda: state)
+        pairs = zip(follow(), state, strict=True)
+        return [where(due, fresh, old) for fresh, old in pairs]
 
     def lead(
-        self, power_iterations: int
+        self, power_iterations: int, due: Array | None = None
     ) -> tuple[Array, Callable[[Array, Array], None]]:
         """Follows the weight, for a layer that multiplies with it anyway.
 
         Returns:
             `(v, settle)`: the vector whose image has the norm, and a function
             of the norm of that image and its direction that updates the
-            state. Samples that are mapped (`vmap`) share them.
+            state. Samples that are mapped (`vmap`) share them. (`due`: as for
+            `factor`.)
         """
         values = tuple([held(value) for value in self._values()])
+        if due is not None:
+            with full_precision(values[0]):
+                state = self._followed_if(due, values, power_iterations)
+            self._assign(state)
+            return self.tracker.input_side(state), lambda norm, direction: None
         with full_precision(values[0]):
             v, settle = self.tracker.lead(
                 self._state(), values, power_iterations
@@ -177,7 +233,9 @@ class NormalizedWeight:
         return float(ops.convert_to_numpy(largest(norms)))
 
 
-def normalization_factor(sigma: Array, norm_bound: float, mode: str) -> Array:
+def normalization_factor(
+    sigma: Array, norm_bound: float | Array, mode: str
+) -> Array:
     """The factor that takes a weight of norm `sigma` to the bound.
 
     A zero weight keeps a finite factor, a NaN stays a NaN.
@@ -197,11 +255,11 @@ def normalization_factor(sigma: Array, norm_bound: float, mode: str) -> Array:
 
 
 @functools.cache
-def _factor_in_one_call(mode: str) -> Callable[[Array, float], Array]:
+def _factor_in_one_call(mode: str) -> Callable[..., Array]:
     return in_one_call(functools.partial(_factor, mode))
 
 
-def _factor(mode: str, sigma: Array, norm_bound: float) -> Array:
+def _factor(mode: str, sigma: Array, norm_bound: float | Array) -> Array:
     # Of a NaN no comparison is true, so it must be what is left: also behind
     # a `not`, which TensorFlow rewrites into the opposite comparison.
     sigma = where(sigma <= SMALLEST_NORM, 0 * sigma + 1.0, sigma)

@@ -9,25 +9,26 @@ from keras import ops
 
 from keras_sn.layers.building import build_inside
 from keras_sn.layers.building import builds_by_shape
+from keras_sn.layers.norm_bounds import NormBound
+from keras_sn.layers.norm_bounds import bound_config
+from keras_sn.layers.norm_bounds import checked_norm_bound
 from keras_sn.layers.normalized_weight import NormalizedWeight
-from keras_sn.layers.normalized_weight import normalization_factor
 from keras_sn.layers.scaling import ReplacedWeights
 from keras_sn.layers.scaling import RiddenProduct
 from keras_sn.layers.scaling import choose_scaling
 from keras_sn.layers.signatures import take_signatures
 from keras_sn.layers.signatures import takes_training
-from keras_sn.layers.stock_interface import StockInterface
+from keras_sn.layers.weight_factors import WeightFactors
 from keras_sn.layers.weight_selection import relative_names
 from keras_sn.layers.weight_selection import select_maps
 from keras_sn.layers.wrapper_arguments import check_arguments
 from keras_sn.layers.wrapper_arguments import check_keywords
 from keras_sn.linear_maps.weights import unique_keys
 from keras_sn.norms.tracking import FRESH
-from keras_sn.norms.tracking import older
 
 
 @keras.saving.register_keras_serializable(package="keras_sn")
-class SpectralNormalization(StockInterface):
+class SpectralNormalization(WeightFactors):
     """Divides the weights of a layer by their spectral norm.
 
     A superset of `keras.layers.SpectralNormalization` that computes the same
@@ -65,7 +66,10 @@ class SpectralNormalization(StockInterface):
         norm: `"kernel"`: the norm of the kernel reshaped to a matrix (Miyato
             et al.). `"operator"`: the norm of the map that the layer applies;
             they differ for convolutions.
-        norm_bound: The norm of the normalized weights.
+        norm_bound: The norm of the normalized weights: a number; `"rms"`,
+            `sqrt(outputs / inputs)`, with which root mean squares don't grow
+            at any width; or a schedule of `keras.optimizers.schedules`, by
+            the training calls so far.
         mode: `"normalize"`: every weight gets the norm `norm_bound`.
             `"clip"`: only weights of a larger norm are changed. They are
             divided by a number that is held constant: the gradient is that
@@ -74,6 +78,12 @@ class SpectralNormalization(StockInterface):
             or ends of paths (`"forward_lstm/lstm_cell/kernel"`). `None`:
             every kernel in the layer and its sublayers. (The `gamma` of a
             BatchNormalization only if it is the wrapped layer, or named.)
+        gain: Whether each weight is multiplied with a number that is learned,
+            1 at first (`gains`): `gain * norm_bound * W / sigma(W)`, of norm
+            `abs(gain) * norm_bound`.
+        update_every: The state is updated in the first of so many training
+            calls; the others take `sigma` along the same vectors. With 2,
+            `D(real)` and `D(fake)` in one step see the same weights.
         **kwargs: `name`, `trainable`, `dtype`: as for any layer. The layer
             inside keeps a dtype policy of its own and decides the dtype of
             the outputs.
@@ -101,6 +111,8 @@ class SpectralNormalization(StockInterface):
 
     - [Miyato et al., 2018](https://arxiv.org/abs/1802.05957)
     - [Gouk et al., 2018](https://arxiv.org/abs/1804.04368) for `"clip"`
+    - [Zhai et al., 2023](https://arxiv.org/abs/2303.06296) for `gain`
+    - [Yang et al., 2023](https://arxiv.org/abs/2310.17813) for `"rms"`
     """
 
     # Tells `linear_maps` that the weights inside need no second bound.
@@ -111,13 +123,21 @@ class SpectralNormalization(StockInterface):
         layer: keras.layers.Layer,
         power_iterations: int = 1,
         norm: Literal["kernel", "operator"] = "kernel",
-        norm_bound: float = 1.0,
+        norm_bound: NormBound = 1.0,
         mode: Literal["normalize", "clip"] = "normalize",
         weight_names: Sequence[str] | None = None,
+        gain: bool = False,
+        update_every: int = 1,
         **kwargs: Any,
     ) -> None:
         check_arguments(
-            layer, power_iterations, norm, norm_bound, mode, weight_names
+            layer,
+            power_iterations,
+            norm,
+            mode,
+            weight_names,
+            gain,
+            update_every,
         )
         check_keywords(layer, kwargs)
         take_signatures(self, layer)
@@ -128,8 +148,10 @@ class SpectralNormalization(StockInterface):
         self.supports_masking = False
         self.power_iterations = int(power_iterations)
         self.norm = norm
-        self.norm_bound = float(norm_bound)
+        self.norm_bound = checked_norm_bound(norm_bound, layer)
         self.mode = mode
+        self.gain = gain
+        self.update_every = int(update_every)
         self.weight_names = None if weight_names is None else list(weight_names)
         self._normalized: list[NormalizedWeight] = []
 
@@ -142,32 +164,13 @@ class SpectralNormalization(StockInterface):
     def build(self, *args: Any, **kwargs: Any) -> None:
         build_inside(self.layer, args, kwargs)
         maps = select_maps(self.layer, self.norm, self.weight_names)
-        self._normalized = [
-            NormalizedWeight(linear_map, self, self._suffix(linear_map, maps))
-            for linear_map in maps
-        ]
-        # Training steps since the state was fresh.
-        self._age = self.add_weight(
-            shape=(),
-            initializer=keras.initializers.Constant(FRESH),
-            dtype="float32",
-            trainable=False,
-            autocast=False,
-            aggregation="only_first_replica",
-            name="age",
-        )
+        self._add_state(maps)
         self._scaling = choose_scaling(self.layer, maps)
         self._replacing = ReplacedWeights(self.layer, maps)
         if not isinstance(self._scaling, ReplacedWeights):
             # Checked here since the layer itself may not be called.
             self.input_spec = self.layer.input_spec
         self.supports_masking = self.layer.supports_masking
-
-    def _suffix(self, linear_map, maps) -> str:
-        if len(maps) == 1:
-            return ""
-        path = linear_map.path.removeprefix(self.layer.path or "")
-        return "_" + path.strip("/").replace("/", "_")
 
     def call(self, *args: Any, training: bool | None = None, **kwargs: Any):
         scaling = self._scaling
@@ -176,39 +179,13 @@ class SpectralNormalization(StockInterface):
             and self._follows(training)
             and scaling.rides(args, kwargs)
         ):
-            self._age.assign(older(self._age.value))
-            v, settle = self._normalized[0].lead(self.power_iterations)
-            return scaling.ride(args[0], v, settle, self._factor_of)
+            return scaling.ride(args[0], *self._lead())
         factors = self._factors(training)
         if training is not None:
             kwargs["training"] = training
         if not scaling.takes(args, kwargs):
             scaling = self._replacing
         return scaling.call(args, kwargs, factors, self)
-
-    def _follows(self, training: bool | None) -> bool:
-        """Whether a call updates the state; a frozen wrapper's never does."""
-        return bool(training) and self.trainable
-
-    def _factor_of(self, sigma: Any) -> Any:
-        return normalization_factor(sigma, self.norm_bound, self.mode)
-
-    def _factors(self, training: bool | None) -> list:
-        """The factor of each weight; follows the weights in training."""
-        follows = self._follows(training)
-        age = self._age.value
-        factors = [
-            weight.factor(
-                self.norm_bound,
-                self.mode,
-                self.power_iterations if follows else None,
-                age,
-            )
-            for weight in self._normalized
-        ]
-        if follows:
-            self._age.assign(older(age))
-        return factors
 
     def normalized_weights(self) -> dict[str, Any]:
         """The weights the layer is called with at inference.
@@ -293,7 +270,9 @@ class SpectralNormalization(StockInterface):
             **config,
             "power_iterations": self.power_iterations,
             "norm": self.norm,
-            "norm_bound": self.norm_bound,
+            "norm_bound": bound_config(self.norm_bound),
             "mode": self.mode,
             "weight_names": names,
+            "gain": self.gain,
+            "update_every": self.update_every,
         }

@@ -15,6 +15,8 @@ class StockInterface(keras.layers.Wrapper):
 
     _normalized: list[NormalizedWeight]
     _age: keras.Variable
+    # Only of a wrapper that has a schedule, or doesn't update in every call.
+    _calls: keras.Variable | None = None
 
     @property
     def vector_u(self) -> keras.Variable:
@@ -27,6 +29,13 @@ class StockInterface(keras.layers.Wrapper):
         keys = unique_keys(weight.path for weight in self._normalized)
         variables = [weight.u for weight in self._normalized]
         return dict(zip(keys, variables, strict=True))
+
+    @property
+    def gains(self) -> dict[str, keras.Variable]:
+        """Dict `{path of the weight: its gain}`, empty without `gain`."""
+        learned = [w for w in self._normalized if w.gain is not None]
+        keys = unique_keys(weight.path for weight in learned)
+        return dict(zip(keys, [w.gain for w in learned], strict=True))
 
     @property
     def kernel(self) -> keras.Variable:
@@ -68,7 +77,8 @@ class StockInterface(keras.layers.Wrapper):
         variables = [
             v for weight in self._normalized for v in (weight.u, *weight.hidden)
         ]
-        return [*variables, self._age]
+        counters = [self._age, self._calls]
+        return [*variables, *[v for v in counters if v is not None]]
 
     def load_own_variables(self, store: Any) -> None:
         if _is_stock(store):

@@ -1,6 +1,5 @@
 """Checks of the arguments of SpectralNormalization."""
 
-import math
 import numbers
 from collections.abc import Sequence
 from typing import Any
@@ -15,9 +14,10 @@ def check_arguments(
     layer: Any,
     power_iterations: Any,
     norm: Any,
-    norm_bound: Any,
     mode: Any,
     weight_names: Any,
+    gain: Any,
+    update_every: Any,
 ) -> None:
     """Raises `ValueError` for the first argument that is out of range."""
     integer = isinstance(power_iterations, numbers.Integral)
@@ -27,12 +27,6 @@ def check_arguments(
             f"`power_iterations={power_iterations}`"
         )
     check_norm(norm)
-    real = isinstance(norm_bound, numbers.Real)
-    if not real or not 0 < norm_bound < math.inf:
-        raise ValueError(
-            "`norm_bound` must be a positive, finite number. Received: "
-            f"norm_bound={norm_bound!r}"
-        )
     if mode not in _MODES:
         raise ValueError(
             f"`mode` must be one of {list(_MODES)}. Received: mode={mode!r}"
@@ -46,6 +40,20 @@ def check_arguments(
         raise ValueError(
             "`weight_names` must be a non-empty list of names or paths of "
             f"weights, or None. Received: weight_names={weight_names!r}"
+        )
+    name = getattr(layer, "name", None)
+    if not isinstance(gain, bool):
+        raise ValueError(
+            f"`gain` of the wrapper of layer '{name}' must be True (a number "
+            "is learned for each weight) or False. Received: "
+            f"gain={gain!r}"
+        )
+    integer = isinstance(update_every, numbers.Integral)
+    if not integer or isinstance(update_every, bool) or update_every < 1:
+        raise ValueError(
+            f"`update_every` of the wrapper of layer '{name}' must be a "
+            "positive integer, the number of training calls of which one "
+            f"updates the state. Received: update_every={update_every!r}"
         )
     if is_cell(layer):
         raise ValueError(

@@ -55,8 +55,10 @@ def bake(layer: Layer, twin: Layer, certified: bool) -> None:
             values[id(linear_map.weights[0].variable)] = value
     copy_weights(layer, twin, _left_out(wrappers), values=values)
     if certified:
-        for wrapper, variable, linear_map in normalized_copies(layer, twin):
-            shrink(linear_map, variable, float(wrapper.norm_bound))
+        for wrapper, source, variable, linear_map in normalized_copies(
+            layer, twin
+        ):
+            shrink(linear_map, variable, largest_norm(source, wrapper))
 
 
 def wrapper_maps(wrapper: SpectralNormalization) -> list[LinearMap]:
@@ -68,7 +70,7 @@ def normalized_weight(
     linear_map: LinearMap, wrapper: SpectralNormalization
 ) -> np.ndarray:
     """The weight of a map, normalized, in float64."""
-    bound = float(wrapper.norm_bound)
+    bound, gain = wrapper.bound_and_gain(linear_map.weights[0].variable)
     norm = host_norm(linear_map)
     value = ops.convert_to_numpy(linear_map.weights[0].value())
     value = value.astype("float64")
@@ -76,14 +78,24 @@ def normalized_weight(
     if norm <= SMALLEST_NORM:
         norm = 1.0
     if wrapper.mode == "clip" and norm <= bound:
-        return value
-    return value * (bound / norm)
+        return value * gain
+    return value * (gain * bound / norm)
+
+
+def largest_norm(
+    linear_map: LinearMap, wrapper: SpectralNormalization
+) -> float:
+    """The norm that a normalized weight may have."""
+    bound, gain = wrapper.bound_and_gain(linear_map.weights[0].variable)
+    return abs(gain) * bound
 
 
 def normalized_copies(
     layer: Layer, twin: Layer
-) -> Iterator[tuple[SpectralNormalization, keras.Variable, LinearMap]]:
-    """Yields each wrapper in `layer`, a weight's copy, and the copy's map."""
+) -> Iterator[
+    tuple[SpectralNormalization, LinearMap, keras.Variable, LinearMap]
+]:
+    """Yields wrappers in `layer`, a weight's map, its copy, the copy's map."""
     wrappers = wrappers_in(layer)
     sources = without(layer.weights, _left_out(wrappers))
     copies = {
@@ -101,7 +113,7 @@ def normalized_copies(
             linear_map = maps.get(id(variable)) or MatrixMap(
                 VariableWeight(twin, variable)
             )
-            yield wrapper, variable, linear_map
+            yield wrapper, source, variable, linear_map
 
 
 def _left_out(

@@ -71,7 +71,7 @@ def _bound_by_share(
     ids = {id(wrapper) for wrapper in chosen}
     units = []
     for layer, twin in probe.leaves:
-        for wrapper, variable, linear_map in normalized_copies(layer, twin):
+        for wrapper, _, variable, linear_map in normalized_copies(layer, twin):
             if id(wrapper) in ids:
                 units.append((variable, _one_entry(variable, linear_map)))
 

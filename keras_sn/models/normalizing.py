@@ -259,6 +259,11 @@ def _check_options(options: Options, lipschitz: Any) -> None:
             "`lipschitz` must be a positive, finite number. "
             f"Received: lipschitz={lipschitz!r}"
         )
+    if options.get("gain"):
+        raise ValueError(
+            "A learned `gain` would leave the budget of `lipschitz`; pass one "
+            "of the two."
+        )
     taken = {"norm", "norm_bound"} & set(options)
     if taken:
         raise ValueError(

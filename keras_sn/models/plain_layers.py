@@ -18,6 +18,7 @@ from keras_sn.linear_maps.circular_window import wrap
 from keras_sn.linear_maps.registry import linear_maps
 from keras_sn.linear_maps.scaled_outputs import BatchNormalizedMap
 from keras_sn.linear_maps.scaled_outputs import ScaledOutputsMap
+from keras_sn.models.baking import largest_norm
 from keras_sn.models.baking import normalized_weight
 from keras_sn.models.baking import shrink
 from keras_sn.models.baking import wrapper_maps
@@ -109,7 +110,8 @@ def bake_plain(layer: Layer, twin: Layer, certified: bool) -> None:
     values: list
     norm_bound: float | None
     if isinstance(layer, JointBatchNormalization):
-        values, norm_bound = _joint_weights(layer), layer.norm_bound
+        values = _joint_weights(layer)
+        norm_bound = largest_norm(wrapper_maps(layer)[0], layer)
     elif isinstance(layer, (SpectralNormalization, WeightNormalization)):
         values, norm_bound = _lengthened_weights(layer)
     else:
@@ -135,7 +137,7 @@ def _lengthened_weights(layer: Layer) -> tuple[list, float | None]:
     norm_bound = None
     if inner is not layer:
         weights[0] = normalized_weight(linear_map, layer)
-        norm_bound = layer.norm_bound
+        norm_bound = largest_norm(linear_map, layer)
     assert isinstance(linear_map, ScaledOutputsMap)
     values = list(linear_map.folded_values(tuple(weights)))
     if inner.layer.use_bias:

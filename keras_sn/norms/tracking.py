@@ -163,6 +163,15 @@ class Tracker(abc.ABC):
             stale, lambda: self._recovered(state, values), lambda: sigma
         )
 
+    def input_side(self, state: State) -> Array:
+        """The unit vectors on the input side that a state holds."""
+        return state[list(self.shapes).index("vector_v")]
+
+    def along(self, state: State, values: tuple) -> Array:
+        """The norm of what the weights make of those vectors, as `follow`."""
+        image = self.linear_map.block_matvec(self.input_side(state), values)
+        return largest(norms_and_directions(image)[0])
+
     def _recovered(self, state: State, values: tuple) -> Array:
         constants = tuple([held(value) for value in values])
         start = state[0] + _GENERIC_START * self._generic.tensor(state[0])
