@@ -2,13 +2,16 @@
 
 `python -m benchmarks.training_tools` measures the backend of Keras, and writes
 benchmarks/training_results/training_tools.json and the tables of
-docs/training.md, of that file and of optimizers.json.
+docs/training.md, of that file and of optimizers.json. With arguments it
+measures those networks alone and leaves the others as they were.
 """
 
 import json
 import pathlib
+import sys
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -132,10 +135,48 @@ def _with_clip() -> Callable[[], None]:
     return clipped
 
 
-def groups() -> Iterator[tuple[str, dict[str, Callable[[], None]]]]:
-    """`(network, {tool: step})`; the first of each is the plain step."""
-    for name, build in {"dense": mlp, "convolution": convolutions}.items():
-        norm = "kernel" if name == "dense" else "operator"
+VARIANTS: dict[str, dict] = {
+    "SpectralNormalization": {},
+    "clip": {"mode": "clip"},
+    "gain": {"gain": True},
+    "norm_bound rms": {"norm_bound": "rms"},
+    "norm_bound a schedule": {
+        "norm_bound": keras.optimizers.schedules.ExponentialDecay(2.0, 100, 0.9)
+    },
+    "update_every 2": {"update_every": 2},
+    "update_every 10": {"update_every": 10},
+}
+
+
+def _variants(build, norm: str) -> dict[str, Callable[[], None]]:
+    steps = {"plain": _step(build())}
+    for name, options in VARIANTS.items():
+        steps[name] = _wrapped(
+            build,
+            lambda layer, options=options: SpectralNormalization(
+                layer, norm=norm, **options
+            ),
+        )
+    return steps
+
+
+NETWORKS = {"dense": (mlp, "kernel"), "convolution": (convolutions, "operator")}
+
+
+def groups(
+    wanted: Sequence[str] = (),
+) -> Iterator[tuple[str, dict[str, Callable[[], None]]]]:
+    """`(network, {tool: step})`; the first of each is the plain step.
+
+    Args:
+        wanted: Names of the networks; none: all of them.
+    """
+    for name, (build, norm) in NETWORKS.items():
+        if not wanted or f"{name}, variants" in wanted:
+            yield f"{name}, variants", _variants(build, norm)
+    for name, (build, norm) in NETWORKS.items():
+        if wanted and name not in wanted:
+            continue
         steps = {
             "plain": _step(build()),
             "WeightNormalization": _wrapped(build, WeightNormalization),
@@ -166,13 +207,14 @@ def groups() -> Iterator[tuple[str, dict[str, Callable[[], None]]]]:
             "Muon": _with_muon(build),
         }
         yield name, steps
-    yield "attention", {"plain": _step(attention()), "QKClip": _with_clip()}
+    if not wanted or "attention" in wanted:
+        yield "attention", {"plain": _step(attention()), "QKClip": _with_clip()}
 
 
-def measured() -> dict[str, dict[str, float]]:
+def measured(wanted: Sequence[str] = ()) -> dict[str, dict[str, float]]:
     """Time by that of the plain step, `{network: {tool: ratio}}`."""
     found = {}
-    for name, steps in groups():
+    for name, steps in groups(wanted):
         for step in steps.values():
             for _ in range(3):
                 step()
@@ -195,9 +237,11 @@ def overhead_table(results: dict) -> str:
         ", ".join(f"{name} {v}" for name, v in run["versions"].items())
         for run in facts
     )
+    later = results[backends[0]].get("later", {})
+    dates = "".join(f" ({name}: {run['date']})" for name, run in later.items())
     lines = [
         f"{facts[0]['processor']}, {facts[0]['cores']} cores, "
-        f"{facts[0]['date']}. Versions: {versions}.",
+        f"{facts[0]['date']}{dates}. Versions: {versions}.",
         "",
         "| network | tool | " + " | ".join(backends) + " |",
         "| --- " * (2 + len(backends)) + "|",
@@ -268,7 +312,14 @@ def main() -> None:
     # The load before this one makes its own.
     run = environment([])
     run["command"] += ".training_tools"
-    results[keras.backend.backend()] = {"run": run, "ratios": measured()}
+    backend, wanted = keras.backend.backend(), sys.argv[1:]
+    kept = results.get(backend) if wanted else None
+    found = measured(wanted)
+    if kept is None:
+        results[backend] = {"run": run, "ratios": found}
+    else:
+        kept["ratios"].update(found)
+        kept.setdefault("later", {}).update(dict.fromkeys(found, run))
     RESULTS.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     write_page()
