@@ -138,6 +138,7 @@ def _with_clip() -> Callable[[], None]:
 VARIANTS: dict[str, dict] = {
     "SpectralNormalization": {},
     "clip": {"mode": "clip"},
+    "bidirectional": {"norm": "bidirectional"},
     "gain": {"gain": True},
     "norm_bound rms": {"norm_bound": "rms"},
     "norm_bound a schedule": {
@@ -154,7 +155,7 @@ def _variants(build, norm: str) -> dict[str, Callable[[], None]]:
         steps[name] = _wrapped(
             build,
             lambda layer, options=options: SpectralNormalization(
-                layer, norm=norm, **options
+                layer, **{"norm": norm, **options}
             ),
         )
     return steps

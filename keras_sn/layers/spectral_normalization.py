@@ -65,7 +65,9 @@ class SpectralNormalization(WeightFactors):
         power_iterations: Number of power iterations per training call.
         norm: `"kernel"`: the norm of the kernel reshaped to a matrix (Miyato
             et al.). `"operator"`: the norm of the map that the layer applies;
-            they differ for convolutions.
+            they differ for convolutions. `"bidirectional"`: of a kernel
+            `(*taps, a, b)` the mean of two norms, those of the matrices with
+            `b` and with `a` columns; of any other weight as `"kernel"`.
         norm_bound: The norm of the normalized weights: a number; `"rms"`,
             `sqrt(outputs / inputs)`, with which root mean squares don't grow
             at any width; or a schedule of `keras.optimizers.schedules`, by
@@ -112,6 +114,8 @@ class SpectralNormalization(WeightFactors):
     - [Miyato et al., 2018](https://arxiv.org/abs/1802.05957)
     - [Gouk et al., 2018](https://arxiv.org/abs/1804.04368) for `"clip"`
     - [Zhai et al., 2023](https://arxiv.org/abs/2303.06296) for `gain`
+    - [Lin et al., 2021](https://arxiv.org/abs/2009.02773) for
+      `"bidirectional"`
     - [Yang et al., 2023](https://arxiv.org/abs/2310.17813) for `"rms"`
     """
 
@@ -122,7 +126,7 @@ class SpectralNormalization(WeightFactors):
         self,
         layer: keras.layers.Layer,
         power_iterations: int = 1,
-        norm: Literal["kernel", "operator"] = "kernel",
+        norm: Literal["kernel", "operator", "bidirectional"] = "kernel",
         norm_bound: NormBound = 1.0,
         mode: Literal["normalize", "clip"] = "normalize",
         weight_names: Sequence[str] | None = None,

@@ -4,8 +4,19 @@ import keras
 
 from keras_sn.linear_maps import linear_maps
 from keras_sn.linear_maps.base import LinearMap
+from keras_sn.linear_maps.both_reshapes import both_reshapes
 from keras_sn.linear_maps.matrix import MatrixMap
 from keras_sn.linear_maps.weights import VariableWeight
+
+BIDIRECTIONAL = "bidirectional"
+
+
+def maps_by_norm(layer, norm):
+    """`linear_maps`, with `"bidirectional"` for `norm` as well."""
+    if norm != BIDIRECTIONAL:
+        return linear_maps(layer, norm)
+    maps = linear_maps(layer, "kernel")
+    return {path: both_reshapes(each) for path, each in maps.items()}
 
 
 def select_maps(layer, norm, weight_names):
@@ -13,7 +24,7 @@ def select_maps(layer, norm, weight_names):
 
     Args:
         layer: A built layer.
-        norm: `"kernel"` or `"operator"`.
+        norm: `"kernel"`, `"operator"` or `"bidirectional"`.
         weight_names: Names, paths or ends of paths; `None` for every kernel.
 
     Returns:
@@ -22,7 +33,7 @@ def select_maps(layer, norm, weight_names):
     Raises:
         ValueError: If there is none, or a name fits no weight.
     """
-    maps = linear_maps(layer, norm)
+    maps = maps_by_norm(layer, norm)
     if weight_names is None:
         selected = [m for m in maps.values() if _is_default(layer, m)]
         if not selected:

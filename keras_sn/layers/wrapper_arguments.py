@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_sn.layers.signatures import is_cell
-from keras_sn.linear_maps.registry import check_norm
+from keras_sn.layers.weight_selection import BIDIRECTIONAL
 
+_NORMS = ("kernel", "operator", BIDIRECTIONAL)
 _MODES = ("normalize", "clip")
 
 
@@ -26,7 +27,10 @@ def check_arguments(
             "`power_iterations` should be greater than zero. Received: "
             f"`power_iterations={power_iterations}`"
         )
-    check_norm(norm)
+    if norm not in _NORMS:
+        raise ValueError(
+            f"`norm` must be one of {list(_NORMS)}. Received: norm={norm!r}"
+        )
     if mode not in _MODES:
         raise ValueError(
             f"`mode` must be one of {list(_MODES)}. Received: mode={mode!r}"

@@ -10,10 +10,10 @@ from keras.layers import Layer
 from keras_sn.keras_access import all_layers
 from keras_sn.keras_access import own_weights
 from keras_sn.layers.spectral_normalization import SpectralNormalization
+from keras_sn.layers.weight_selection import maps_by_norm
 from keras_sn.layers.weight_selection import select_maps
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.matrix import MatrixMap
-from keras_sn.linear_maps.registry import linear_maps
 from keras_sn.linear_maps.registry import walk
 from keras_sn.linear_maps.weights import VariableWeight
 from keras_sn.models.graph_copy import copy_weights
@@ -105,7 +105,7 @@ def normalized_copies(
     for wrapper in wrappers:
         maps = {
             id(m.weights[0].variable): m
-            for m in linear_maps(twin, wrapper.norm).values()
+            for m in maps_by_norm(twin, wrapper.norm).values()
         }
         for source in wrapper_maps(wrapper):
             variable = copies[id(source.weights[0].variable)]

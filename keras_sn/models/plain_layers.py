@@ -13,6 +13,7 @@ from keras_sn.layers.orthogonal_convolution import OrthogonalConvolution
 from keras_sn.layers.orthogonal_dense import OrthogonalDense
 from keras_sn.layers.spectral_normalization import SpectralNormalization
 from keras_sn.layers.weight_normalization import WeightNormalization
+from keras_sn.layers.weight_selection import BIDIRECTIONAL
 from keras_sn.linear_maps.arrays import float64
 from keras_sn.linear_maps.circular_window import wrap
 from keras_sn.linear_maps.registry import linear_maps
@@ -126,7 +127,9 @@ def bake_plain(layer: Layer, twin: Layer, certified: bool) -> None:
 
 
 def _norm(layer: Layer) -> str:
-    return getattr(layer, "norm", "operator")
+    norm = getattr(layer, "norm", "operator")
+    # What has lengths of its own has one matrix.
+    return "kernel" if norm == BIDIRECTIONAL else norm
 
 
 def _lengthened_weights(layer: Layer) -> tuple[list, float | None]:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from keras_sn.linear_maps.base import LinearMap
+from keras_sn.linear_maps.both_reshapes import BothReshapes
 from keras_sn.norms.leading import leading_triplet
 
 # A norm up to this one counts as zero: its inverse leaves the range of float32.
@@ -18,7 +19,8 @@ def host_norm(
 
     For `norm="kernel"` that is the norm of the kernel as a matrix, for
     `norm="operator"` the largest norm at the frequencies that training looks
-    at. It is what the power iteration of a wrapper converges to.
+    at; of `BothReshapes` it is the mean of two. It is what the power iteration
+    of a wrapper converges to.
 
     Guarantee: for blocks with a side of up to 768 (complex ones 96) exact up
     to rounding in float64. For larger ones a Lanczos iteration, to about 1e-10
@@ -38,6 +40,9 @@ def host_norm(
     >>> host_norm(MatrixMap(ArrayWeight(np.diag([3.0, 4.0]))))
     4.0
     """
+    if isinstance(linear_map, BothReshapes):
+        one = host_norm(linear_map.first, values)
+        return 0.5 * (one + host_norm(linear_map.other, values))
     blocks = linear_map.blocks(values=values)
     peak = float(np.max(np.abs(blocks), initial=0.0))
     if peak == 0 or not np.isfinite(peak):

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_sn.linear_maps.arrays import float64
 from keras_sn.linear_maps.base import LinearMap
+from keras_sn.linear_maps.both_reshapes import BothReshapes
 from keras_sn.linear_maps.matrix import MatrixMap
 from keras_sn.linear_maps.registry import check_norm
 from keras_sn.linear_maps.registry import maps_of
@@ -84,6 +85,10 @@ def spectral_norm(
     """
     check_norm(norm)
     _check_arguments(method, rtol)
+    if isinstance(layer, BothReshapes):
+        one = spectral_norm(layer.first, norm, method, rtol, progress)
+        two = spectral_norm(layer.other, norm, method, rtol, progress)
+        return _mean(one, two)
     linear_map, values = _map_and_values(layer, norm)
     symbol = linear_map.certificate(values)
     if not np.isfinite(symbol.taps).all():
@@ -103,6 +108,15 @@ def spectral_norm(
         return exact_bounds(symbol)
     with shown(progress) as report:
         return refined_bounds(symbol, rtol, report)
+
+
+def _mean(one: NormBounds, two: NormBounds) -> NormBounds:
+    lower = 0.5 * (one.lower + two.lower)
+    upper = 0.5 * (one.upper + two.upper)
+    # The sum is rounded.
+    return NormBounds(
+        math.nextafter(lower, 0.0), math.nextafter(upper, math.inf)
+    )
 
 
 def _check_arguments(method, rtol):

@@ -206,7 +206,10 @@ def test_a_model_inside_keeps_its_own_wrappers():
 BAD_ARGUMENTS = [
     ({"power_iterations": 0}, "`power_iterations` should be greater than zero"),
     ({"power_iterations": 1.5}, "`power_iterations`"),
-    ({"norm": "frobenius"}, r"`norm` must be one of \['kernel', 'operator'\]"),
+    (
+        {"norm": "frobenius"},
+        r"`norm` must be one of \['kernel', 'operator', 'bidirectional'\]",
+    ),
     ({"norm_bound": 0}, "`norm_bound` must be a positive"),
     ({"norm_bound": float("inf")}, "`norm_bound` must be a positive"),
     ({"norm_bound": "1"}, "`norm_bound` must be a positive"),

@@ -34,6 +34,7 @@ VARIANTS = {
             [2, 4], [2.0, 1.0, 0.5]
         )
     },
+    "bidirectional": {"norm": "bidirectional"},
     "now and then": {"update_every": 2},
     "all": {
         "gain": True,
@@ -152,6 +153,69 @@ def _kernels(wrapper, layer=None):
     layer = layer or wrapper.layer
     names = ("kernel", "recurrent_kernel")
     return [v for v in layer.trainable_variables if v.name in names]
+
+
+RESHAPED = {
+    "conv": lambda: layers.Conv2D(4, 3, strides=2),
+    "grouped": lambda: layers.Conv2D(6, 3, groups=2),
+    "transposed": lambda: layers.Conv2DTranspose(3, 2),
+}
+
+
+def mean_of_reshapes(kernel, groups=1):
+    """The mean of the norms of the two matrices of a kernel."""
+    parts = np.split(kernel, groups, axis=-1)
+    swapped = [part.swapaxes(-1, -2) for part in parts]
+    norms = [
+        max(truth.spectral_norm(matrix(part)) for part in either)
+        for either in (parts, swapped)
+    ]
+    assert groups > 1 or norms[0] != pytest.approx(norms[1], rel=1e-3)
+    return sum(norms) / 2
+
+
+@pytest.mark.parametrize("update_every", [1, 2])
+@pytest.mark.parametrize("kind", RESHAPED)
+def test_both_reshapes(kind, update_every):
+    wrapper = SpectralNormalization(
+        RESHAPED[kind](),
+        norm="bidirectional",
+        norm_bound=0.5,
+        update_every=update_every,
+    )
+    wrapper.build((None, 5, 5, 4))
+    groups = getattr(wrapper.layer, "groups", 1)
+    kernel = truth.to_numpy(wrapper.kernel)
+    norm = mean_of_reshapes(kernel, groups)
+    np.testing.assert_allclose(
+        applied(wrapper), 0.5 * kernel / norm, rtol=1e-3, atol=1e-6
+    )
+    x = np.random.default_rng(0).standard_normal((2, 5, 5, 4))
+    x = x.astype("float32")
+    weights = np.ones(tuple(wrapper(x).shape), "float32")
+    (found,) = gradients(
+        lambda: inner(wrapper(x, training=True), weights), [wrapper.kernel]
+    )
+    direction = np.random.default_rng(1).standard_normal(kernel.shape)
+    plain = RESHAPED[kind]()
+    plain.build((None, 5, 5, 4))
+    ends = []
+    for step in (1e-2, -1e-2):
+        moved = kernel + step * direction
+        scaled = 0.5 * moved / mean_of_reshapes(moved, groups)
+        plain.kernel.assign(scaled.astype("float32"))
+        ends.append((truth.to_numpy(plain(x)) * weights).sum())
+    slope = (truth.to_numpy(found) * direction).sum()
+    expected = (ends[0] - ends[1]) / 2e-2
+    assert slope == pytest.approx(expected, rel=2e-2, abs=2e-2)
+    # Other weights: found anew.
+    wrapper.kernel.assign(2 * kernel[..., ::-1])
+    assert mean_of_reshapes(applied(wrapper), groups) == pytest.approx(
+        0.5, rel=2e-3
+    )
+    folded = fold_model(wrapper, certified=True)
+    norm = mean_of_reshapes(truth.to_numpy(folded.kernel), groups)
+    assert 0.49 < norm <= 0.5
 
 
 def test_each_weight_has_a_gain_of_its_own():
@@ -294,7 +358,9 @@ def test_fit_save_fold_and_bound(variant, tmp_path):
     model = keras.Sequential(
         [
             keras.Input((5, 5, 2)),
-            SpectralNormalization(LAYERS["conv"](), norm="operator", **options),
+            SpectralNormalization(
+                LAYERS["conv"](), **{"norm": "operator", **options}
+            ),
             layers.ReLU(),
             layers.Flatten(),
             SpectralNormalization(layers.Dense(3), **options),
@@ -326,6 +392,9 @@ def test_fit_save_fold_and_bound(variant, tmp_path):
     assert certified.predict(x, verbose=0).shape == outputs.shape
     upper = lipschitz_bound(certified, method="product", lower=False).upper
     limit = 1.0
+    if options.get("norm") == "bidirectional":
+        # No bound of the layer: between 1 and the number of taps.
+        limit = 9.0
     for wrapper in (model.layers[0], dense):
         (weight,) = wrapper._normalized
         bound, gain = wrapper.bound_and_gain(weight.variable)
