@@ -140,8 +140,15 @@ def _add_normalize(commands: argparse._SubParsersAction) -> None:
         metavar="PATTERN",
         help="names of the layers to wrap, such as 'block1_*' (default: all)",
     )
-    parser.add_argument("--norm", choices=("operator", "kernel"))
-    parser.add_argument("--norm-bound", type=float, metavar="NUMBER")
+    parser.add_argument(
+        "--norm", choices=("operator", "kernel", "bidirectional")
+    )
+    parser.add_argument(
+        "--norm-bound",
+        type=_norm_bound,
+        metavar="NUMBER",
+        help="norm of each layer; rms: sqrt(outputs / inputs)",
+    )
     parser.add_argument("--mode", choices=("normalize", "clip"))
     parser.add_argument(
         "--lipschitz",
@@ -229,6 +236,10 @@ def _add_force(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
         "--force", action="store_true", help=f"overwrite {what}"
     )
+
+
+def _norm_bound(text: str) -> float | str:
+    return text if text == "rms" else float(text)
 
 
 def _positive(text: str) -> float:

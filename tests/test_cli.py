@@ -101,6 +101,27 @@ def test_normalize_and_fold(plain, tmp_path):
     )
 
 
+def test_normalize_with_the_variants(plain, tmp_path):
+    output = tmp_path / "out.keras"
+    options = ["--norm-bound", "rms", "--norm", "bidirectional"]
+    assert main(["normalize", str(plain), str(output), *options]) == 0
+    wrapper = keras.saving.load_model(output).get_layer("hidden")
+    assert (wrapper.norm_bound, wrapper.norm) == ("rms", "bidirectional")
+
+
+@pytest.mark.parametrize("bound", ["rsm", "-1"])
+def test_normalize_with_a_bound_that_is_none(bound, plain, tmp_path, capsys):
+    arguments = ["normalize", str(plain), str(tmp_path / "out.keras")]
+    try:
+        code = main([*arguments, f"--norm-bound={bound}"])
+    except SystemExit as stopped:
+        code = stopped.code
+    assert code != 0
+    error = capsys.readouterr().err
+    assert "norm-bound" in error or "norm_bound" in error
+    assert bound in error
+
+
 def test_normalize_to_a_budget(plain, tmp_path):
     output = tmp_path / "out.keras"
     command = ["normalize", str(plain), str(output), "--lipschitz", "9"]

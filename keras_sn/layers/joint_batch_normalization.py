@@ -6,8 +6,10 @@ from typing import Literal
 import keras
 from keras import ops
 
+from keras_sn.layers.norm_bounds import checked_norm_bound
 from keras_sn.layers.spectral_normalization import SpectralNormalization
 from keras_sn.layers.weight_override import call_with_weights
+from keras_sn.layers.wrapper_arguments import check_arguments
 from keras_sn.linear_maps.registry import own_maps
 from keras_sn.linear_maps.registry import register_linear_map
 from keras_sn.linear_maps.scaled_outputs import BatchNormalizedMap
@@ -125,13 +127,17 @@ class JointBatchNormalization(SpectralNormalization):
                 axis=axis, dtype=layer.dtype_policy
             )
         _check_pair(layer, normalization, axis)
+        # Here, by the name of the layer that the user knows.
+        weights = ["gamma"]
+        check_arguments(layer, power_iterations, norm, mode, weights, False, 1)
+        checked_norm_bound(norm_bound, layer)
         super().__init__(
             LinearThenBatchNormalization([layer, normalization]),
             power_iterations,
             norm,
             norm_bound,
             mode,
-            weight_names=["gamma"],
+            weight_names=weights,
             **kwargs,
         )
 

@@ -21,19 +21,23 @@ def check_arguments(
     update_every: Any,
 ) -> None:
     """Raises `ValueError` for the first argument that is out of range."""
+    name = getattr(layer, "name", None)
+    where = f"(wrapper of layer '{name}')"
     integer = isinstance(power_iterations, numbers.Integral)
     if not integer or power_iterations <= 0:
         raise ValueError(
             "`power_iterations` should be greater than zero. Received: "
-            f"`power_iterations={power_iterations}`"
+            f"`power_iterations={power_iterations}` {where}"
         )
     if norm not in _NORMS:
         raise ValueError(
-            f"`norm` must be one of {list(_NORMS)}. Received: norm={norm!r}"
+            f"`norm` must be one of {list(_NORMS)}. Received: norm={norm!r} "
+            f"{where}"
         )
     if mode not in _MODES:
         raise ValueError(
-            f"`mode` must be one of {list(_MODES)}. Received: mode={mode!r}"
+            f"`mode` must be one of {list(_MODES)}. Received: mode={mode!r} "
+            f"{where}"
         )
     if weight_names is not None and (
         isinstance(weight_names, str)
@@ -43,9 +47,8 @@ def check_arguments(
     ):
         raise ValueError(
             "`weight_names` must be a non-empty list of names or paths of "
-            f"weights, or None. Received: weight_names={weight_names!r}"
+            f"weights, or None. Received: weight_names={weight_names!r} {where}"
         )
-    name = getattr(layer, "name", None)
     if not isinstance(gain, bool):
         raise ValueError(
             f"`gain` of the wrapper of layer '{name}' must be True (a number "

@@ -50,9 +50,36 @@ def normalized():
     )
 
 
-NETWORKS = {"orthogonal": orthogonal, "normalized": normalized}
-# What follows from the others, or is fixed.
-_KEPT = ("moving_", "frequencies", "phases", "precision", "age")
+def variants():
+    """Each variant of the wrapper, one weight normalized, one centred."""
+    wrap = layers.SpectralNormalization
+    schedule = keras.optimizers.schedules.ExponentialDecay(2.0, 10, 0.8)
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 2)),
+            wrap(keras.layers.Conv2D(4, 3), norm="bidirectional", gain=True),
+            layers.BatchCentering(),
+            keras.layers.Activation("tanh"),
+            wrap(
+                keras.layers.Conv2D(4, 3, strides=2),
+                norm="operator",
+                norm_bound="rms",
+            ),
+            keras.layers.Flatten(),
+            wrap(keras.layers.Dense(8), norm_bound=schedule, update_every=3),
+            layers.WeightNormalization(keras.layers.Dense(8)),
+            wrap(layers.WeightNormalization(keras.layers.Dense(3))),
+        ]
+    )
+
+
+NETWORKS = {
+    "orthogonal": orthogonal,
+    "normalized": normalized,
+    "variants": variants,
+}
+# What follows from the others, or is fixed, or counts.
+_KEPT = ("moving_", "frequencies", "phases", "precision", "age", "training_")
 
 
 def set_initial_state(model, rng):
@@ -65,7 +92,8 @@ def set_initial_state(model, rng):
             value /= np.linalg.norm(value, axis=-1, keepdims=True)
         variable.assign((0.5 * value).astype("float32"))
     for layer in model.layers:
-        if isinstance(layer, layers.JointBatchNormalization):
+        if isinstance(layer, layers.SpectralNormalization):
+            # Its subspace must be orthonormal.
             layer.refresh()
 
 

@@ -221,8 +221,9 @@ BAD_ARGUMENTS = [
 
 @pytest.mark.parametrize(("arguments", "message"), BAD_ARGUMENTS)
 def test_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        SpectralNormalization(layers.Dense(2), **arguments)
+    """The message names the layer, one of many in a model."""
+    with pytest.raises(ValueError, match=message + ".*'logits'"):
+        SpectralNormalization(layers.Dense(2, name="logits"), **arguments)
 
 
 def test_not_a_layer():

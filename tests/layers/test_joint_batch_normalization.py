@@ -191,6 +191,15 @@ def test_bad_arguments(make, normalization, message):
         JointBatchNormalization(make(), normalization and normalization())
 
 
+@pytest.mark.parametrize(
+    "arguments", [{"mode": "cut"}, {"norm": "l1"}, {"norm_bound": 0}]
+)
+def test_bad_arguments_name_the_layer(arguments):
+    (name,) = arguments
+    with pytest.raises(ValueError, match=f"`{name}` must be .*'logits'"):
+        JointBatchNormalization(layers.Dense(3, name="logits"), **arguments)
+
+
 def test_a_layer_whose_outputs_are_not_known():
     layer = JointBatchNormalization(layers.EinsumDense("ab,bc->ac", 3))
     with pytest.raises(ValueError, match="It is not known which outputs"):

@@ -46,23 +46,31 @@ def model(kind=keras.Sequential):
     return network
 
 
-def constrained(method, norm):
+def kernels(network):
+    return [layer for layer in network.layers if hasattr(layer, "kernel")]
+
+
+def constrained(*ways):
+    """A method and a norm for each kernel: compiling one network is enough."""
     network = model()
-    constrain(network, SpectralNorm(0.8, method, norm))
+    for layer, (method, norm) in zip(kernels(network), ways, strict=True):
+        constrain(layer, SpectralNorm(0.8, method, norm))
     network.compile(keras.optimizers.SGD(0.05), "mse")
     return network
 
 
-def penalized_weights(regularizer):
+def penalized_weights(*regularizers):
+    """A penalty for each kernel."""
     network = model()
-    regularize(network, regularizer)
+    for layer, penalty in zip(kernels(network), regularizers, strict=True):
+        regularize(layer, penalty)
     network.compile(keras.optimizers.SGD(0.05), "mse")
     return network
 
 
-def with_muon():
+def with_muon(**options):
     network = model()
-    network.compile(Muon(0.01, model=network), "mse")
+    network.compile(Muon(0.01, model=network, **options), "mse")
     return network
 
 
@@ -75,11 +83,19 @@ def with_loss():
 
 
 SETUPS = {
-    "clip": lambda: constrained("clip", "operator"),
-    "soft_cap": lambda: constrained("soft_cap", "kernel"),
-    "penalty": lambda: penalized_weights(SpectralPenalty(0.1, "operator")),
-    "orthogonality": lambda: penalized_weights(Orthogonality(0.01)),
+    "by_products": lambda: constrained(
+        ("soft_cap", "kernel"), ("clip", "operator"), ("clip", "kernel")
+    ),
+    "otherwise": lambda: constrained(
+        ("svd", "kernel"), ("scale", "operator"), ("hammer", "kernel")
+    ),
+    "penalties": lambda: penalized_weights(
+        SpectralPenalty(0.1, "operator"),
+        Orthogonality(0.01),
+        SpectralPenalty(0.1),
+    ),
     "muon": with_muon,
+    "newton_schulz": lambda: with_muon(method="newton_schulz", momentum=0.95),
     "losses": with_loss,
 }
 
