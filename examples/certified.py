@@ -8,6 +8,7 @@ by normalized layers, and a loss that asks for margins; the same with sorted
 pairs in place of rectifiers; the same with orthogonal layers.
 """
 
+import hush  # noqa: F401
 import keras
 from attack import robust
 from data import FASHION_MNIST

@@ -12,6 +12,7 @@ Then the actor drives one cart, one state at a time, and is timed.
 
 import time
 
+import hush  # noqa: F401
 import keras
 import numpy as np
 from keras import layers
@@ -21,6 +22,7 @@ from running import Results
 from running import bar
 from running import finish
 from running import parser
+from running import rates_on_axis
 
 from keras_sn import SpectralNormalization
 from keras_sn.models import fold_model
@@ -225,7 +227,8 @@ def draw(runs):
     right.axhline(PARKED, color="black", linewidth=0.8)
     right.set_ylabel("cost of an episode")
     for axes in (left, right):
-        axes.set(xscale="log", yscale="log")
+        axes.set_yscale("log")
+        rates_on_axis(axes, sorted({rate for _, rate in runs}))
         axes.set_xlabel("learning rate of the critic")
     left.legend()
     return figure

@@ -26,6 +26,7 @@ os.environ["XLA_FLAGS"] = (
     + f" --xla_force_host_platform_device_count={DEVICES}"
 )
 
+import hush  # noqa: F401, E402
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 

@@ -13,6 +13,7 @@ import io
 import pathlib
 import shlex
 
+import hush  # noqa: F401
 import keras
 import numpy as np
 from attack import robust

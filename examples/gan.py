@@ -11,6 +11,7 @@ import itertools
 import json
 import pathlib
 
+import hush  # noqa: F401
 import keras
 import numpy as np
 from data import FASHION_MNIST
@@ -25,6 +26,7 @@ from running import bar
 from running import console
 from running import finish
 from running import parser
+from running import rates_on_axis
 
 from keras_sn import SpectralNormalization
 from keras_sn.losses import gradient_penalty
@@ -329,7 +331,8 @@ def draw(runs, rates):
             marker="o",
             capsize=3,
         )
-    axes.set(xscale="log", yscale="log", xlabel="learning rate")
+    axes.set(yscale="log", xlabel="learning rate")
+    rates_on_axis(axes, rates, 1.06 ** (len(METHODS) - 1))
     axes.set_ylabel("Frechet distance (median and range of the seeds)")
     axes.legend()
     for cell, method in zip(right.subplots(2, 2).flat, METHODS, strict=True):

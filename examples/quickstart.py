@@ -4,6 +4,7 @@ python examples/quickstart.py                       # TensorFlow
 KERAS_BACKEND=jax python examples/quickstart.py     # or torch
 """
 
+import hush  # noqa: F401
 import keras
 import numpy as np
 from data import FASHION_MNIST
@@ -95,7 +96,7 @@ def draw(before, after):
     axes.axhline(NORM_BOUND, color="black", linewidth=0.8, linestyle=":")
     axes.set_xticks(places, list(after))
     axes.set_ylabel("spectral norm")
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper center", ncols=3)
     return figure
 
 

@@ -14,6 +14,7 @@ of recurrent network.
 
 import itertools
 
+import hush  # noqa: F401
 import keras
 import numpy as np
 from data import Data

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import keras
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import Progress
@@ -105,6 +106,23 @@ def finish(
     (output / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     figure.savefig(output / "figure.png", dpi=110)
     console.print(f"{output}: result.json, figure.png")
+
+
+def rates_on_axis(
+    axes: Axes, rates: Sequence[float], spread: float = 1.0
+) -> None:
+    """A logarithmic axis of learning rates that names these, no others.
+
+    Args:
+        axes: Where the rates are along x.
+        rates: Learning rates, in order.
+        spread: Factor between the first and the last marker of a rate.
+    """
+    axes.set_xscale("log")
+    axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    axes.set_xticks([], minor=True)
+    # Else a single rate fills the axis.
+    axes.set_xlim(rates[0] / 1.6, rates[-1] * spread * 1.6)
 
 
 def environment() -> dict[str, object]:

@@ -16,6 +16,7 @@ import pathlib
 import time
 from collections.abc import Callable
 
+import hush  # noqa: F401
 import keras
 import numpy as np
 from data import FASHION_MNIST

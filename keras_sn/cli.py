@@ -57,8 +57,10 @@ def _command_of(
 ) -> Callable[[argparse.Namespace], None]:
     """The function that runs the command. Importing it imports Keras."""
     choose_backend()
-    # What TensorFlow says of the processor is no part of the answer.
+    # What TensorFlow says of the processor is no part of the answer. Of oneDNN
+    # it tells before it reads the level of its log, so it goes without.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     # As for `python -m`: modules in the current folder can be imported.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())

@@ -1,5 +1,6 @@
 """Tests of the command line: results, exit codes, one clear line on errors."""
 
+import importlib.util
 import json
 import os
 import re
@@ -278,6 +279,20 @@ def test_class_of_ones_own(tmp_path, monkeypatch):
     result = run_python(["-m", "keras_sn", *report], backend)
     assert result.returncode == 0, result.stderr
     assert "dense/kernel" in result.stdout
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorflow") is None,
+    reason="only TensorFlow writes SavedModels",
+)
+def test_exporting_is_quiet(plain, tmp_path):
+    """TensorFlow tells of its processor, absl of gradients nobody wants."""
+    result = run_python(
+        ["-m", "keras_sn", "export", str(plain), str(tmp_path / "served")],
+        keras.backend.backend(),
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
 
 
 def test_missing_module(plain, capsys):

@@ -14,7 +14,7 @@ from tests.thoroughness import EVERYTHING
 
 FOLDER = ROOT / "examples"
 # Not examples, but what they are made of.
-PARTS = {"attack", "data", "page", "running"}
+PARTS = {"attack", "data", "hush", "page", "running"}
 # Several processes: tests/models/test_distributed.py.
 ELSEWHERE = {"distributed"}
 EXAMPLES = sorted(

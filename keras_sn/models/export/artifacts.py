@@ -1,6 +1,8 @@
 """Exported artifacts: writing one, and running it to compare."""
 
+import contextlib
 import itertools
+import logging
 import pathlib
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -121,10 +123,24 @@ def _difference(
     )
 
 
+@contextlib.contextmanager
+def _errors_only(name: str) -> Iterator[None]:
+    """Holds back the warnings of a logger."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def _run_saved_model(path: pathlib.Path, pack: Pack) -> Run:
     import tensorflow as tf
 
-    artifact = tf.saved_model.load(str(path))
+    with _errors_only("absl"):
+        # Else it warns of gradients, which what is served has no use for.
+        artifact = tf.saved_model.load(str(path))
 
     def run(inputs: Arrays) -> Iterator[Sequence[Any]]:
         packed = pack([tf.constant(x) for x in inputs])
