@@ -111,22 +111,35 @@ def power(matrix: Array, squarings: int) -> Array:
 def orthonormal(rows: Array) -> Array:
     """Orthonormal rows; the first of them span what the first given ones do.
 
-    Gram-Schmidt for all rows at once, in rounds each of which squares what the
-    one before it left. PyTorch, for which many small steps take long, has the
-    same from a QR decomposition, which others would compile for long.
+    By a QR decomposition. Gram-Schmidt for all rows at once, which XLA compiles
+    from products alone, leaves rows that nearly depend on each other as they
+    are, and is no faster.
     """
-    if keras.backend.backend() == "torch" and not isinstance(rows, np.ndarray):
+    if isinstance(rows, np.ndarray):
+        columns, upper = np.linalg.qr(rows.T)
+        diagonal = np.diagonal(upper)
+    elif keras.backend.backend() == "torch":
         import torch
 
         columns, upper = torch.linalg.qr(rows.t())
-        return (columns * upper.diagonal().sign()).t()
-    below = np.tril(np.ones((rows.shape[0],) * 2), -1).astype(
-        keras.backend.standardize_dtype(rows.dtype)
-    )
-    for _ in range(5):
-        rows = rows * sum_over(rows * rows, -1) ** -0.5
-        rows = rows - ((rows @ transposed(rows)) * below) @ rows
-    return rows * sum_over(rows * rows, -1) ** -0.5
+        diagonal = upper.diagonal()
+    else:
+        columns, upper = ops.qr(transposed(rows))
+        diagonal = ops.diagonal(upper)
+    # The signs differ between libraries, and a zero has none.
+    return transposed(columns * where(diagonal < 0, 0 * diagonal - 1, 1.0))
+
+
+def kept(tensor: Array) -> Array:
+    """The value that a variable has now.
+
+    PyTorch assigns in place, and refuses a gradient through what was used
+    before.
+    """
+    if isinstance(tensor, np.ndarray):
+        return tensor
+    method = getattr(tensor, "clone", None)
+    return tensor if method is None else method()
 
 
 def tiny(tensor: Array) -> float:

@@ -5,6 +5,7 @@ import numpy as np
 from keras_sn.fast_ops import Array
 from keras_sn.fast_ops import Constant
 from keras_sn.fast_ops import held
+from keras_sn.fast_ops import kept
 from keras_sn.fast_ops import max_over
 from keras_sn.fast_ops import orthonormal
 from keras_sn.fast_ops import power
@@ -78,19 +79,15 @@ class SubspaceTracker(Tracker):
         )
 
     def _start(self, arrays: tuple[np.ndarray, ...] | None) -> State:
-        generic_rows = self._generic_rows.tensor(np.zeros(()))
+        u, v, basis, images = [generic(s) for s in self.shapes.values()]
+        state = [u, v, orthonormal(basis), images]
         if arrays is None:
-            images = generic(self.shapes["images"])
-            u = generic(self.shapes["vector_u"])
-            v = generic(self.shapes["vector_v"])
-            return u, v, orthonormal(generic_rows), images
+            return state
         (matrix,) = self.linear_map.blocks(values=arrays)
-        basis = orthonormal(generic_rows)
-        if np.isfinite(matrix).all():
-            vectors = np.linalg.svd(matrix, full_matrices=False)[0]
-            basis = vectors.T[: len(generic_rows)]
-        _, _, *state = self._within(basis, arrays)
-        return [np.where(np.isfinite(part), part, 0) for part in state]
+        if not np.isfinite(matrix).all() or not matrix.any():
+            return state
+        vectors = np.linalg.svd(matrix, full_matrices=False)[0]
+        return self._within(vectors.T[: len(basis)], arrays)[1]
 
     def belongs(self, state: State, u: Array, values: tuple) -> State:
         # The subspace knows more than any vector.
@@ -99,61 +96,59 @@ class SubspaceTracker(Tracker):
     def follow(
         self, state: State, values: tuple, power_iterations: int = 1
     ) -> tuple[Array, State]:
-        constants = tuple([held(value) for value in values])
-        basis = state[2]
-        for _ in range(power_iterations):
-            images = scaled(self.linear_map.block_matvec(basis, constants))
-            pulled = scaled(self.linear_map.block_rmatvec(images, constants))
-            basis = orthonormal(pulled + self._generic_rows.tensor(pulled))
-        _, norm, *new = self._within(basis, values)
-        kept = [
-            where(held(norm) > 0, fresh, old)
-            for fresh, old in zip(new, state, strict=True)
-        ]
-        return reshaped(norm, ()), kept
+        v, settle = self.lead(state, values, power_iterations)
+        # By itself, so that its gradient is of rank one.
+        image = self.linear_map.block_matvec(v, values)
+        norm, direction = norms_and_directions(image)
+        return reshaped(norm, ()), settle(held(norm), direction)
 
     def lead(
         self, state: State, values: tuple, power_iterations: int = 1
     ) -> tuple[Array, Settle]:
         constants = tuple([held(value) for value in values])
-        _, new = self.follow(state, constants, power_iterations)
-        return new[1], lambda norms, direction: new
+        new = state
+        for _ in range(power_iterations):
+            pulled = self.linear_map.block_rmatvec(new[3], constants)
+            rows = scaled(pulled) + self._generic_rows.tensor(pulled)
+            norm, new = self._within(orthonormal(rows), constants)
+        known = [
+            where(norm > 0, fresh, old)
+            for fresh, old in zip(new, state, strict=True)
+        ]
+        return new[1], lambda norms, direction: known
 
     def _look(
         self, state: State, values: tuple, age: Array
     ) -> tuple[Array, Array]:
-        weights, norm, u, *_ = self._within(state[2], values)
+        images = self.linear_map.block_matvec(kept(state[2]), values)
+        weights = self._coordinates(held(images))
+        norm, u = norms_and_directions(weights @ images)
         before = weights @ state[3]
         square = sum_over(before * before, None) + tiny(before)
         cosine = sum_over(u * before, None) * square**-0.5
         turned = reshaped(2 - 2 * cosine, ()) > _TURN
         return reshaped(norm, ()), turned | (age < SETTLED)
 
-    def _within(self, basis: Array, values: tuple) -> tuple:
-        """The norm within a subspace, and the state there.
-
-        Returns:
-            The coordinates of the dominant vector in `basis`, `(1, k)`; its
-            norm, `(1, 1)`, differentiable with the singular vectors held
-            constant; and the four tensors of a state.
-        """
+    def _within(self, basis: Array, values: tuple) -> tuple[Array, State]:
+        """The norm within a subspace, `(1, 1)`, and the state there."""
         images = self.linear_map.block_matvec(basis, values)
-        directions = scaled(held(images))
-        gram = directions @ transposed(directions)
-        gram = gram / max_over(gram, None)
-        weights = self._dominant(gram)
-        v = weights @ basis
-        scale = sum_over(v * v, None) ** -0.5
+        weights = self._coordinates(images)
         norm, u = norms_and_directions(weights @ images)
-        return weights, norm * scale, u, v * scale, basis, directions
+        return norm, [u, weights @ basis, basis, scaled(images)]
+
+    def _coordinates(self, images: Array) -> Array:
+        """The unit row of coefficients that makes the longest of some rows."""
+        images = scaled(images)
+        return self._dominant(images @ transposed(images))
 
     def _dominant(self, gram: Array) -> Array:
         """Its dominant eigenvector, a unit row, by squaring.
 
-        The relative error of the norm is at most 1 / (4 e 2048).
+        The relative error of the norm is at most 1 / (4 e 1024).
         """
-        # The 2048th power; scaled in between, or it would leave float32.
-        for squarings in (4, 4, 3):
+        # The 1024th power; scaled in between, or it would leave float32.
+        gram = gram / max_over(gram, None)
+        for squarings in (4, 3, 3):
             gram = power(gram, squarings)
             gram = gram / max_over(gram, None)
         # By now of rank one, so each row is the eigenvector; the longest is

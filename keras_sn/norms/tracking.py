@@ -19,6 +19,7 @@ from keras_sn.circumstances import traces_branches
 from keras_sn.fast_ops import Array
 from keras_sn.fast_ops import Constant
 from keras_sn.fast_ops import held
+from keras_sn.fast_ops import kept
 from keras_sn.fast_ops import where
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.norms.momentum import converged
@@ -169,7 +170,8 @@ class Tracker(abc.ABC):
 
     def along(self, state: State, values: tuple) -> Array:
         """The norm of what the weights make of those vectors, as `follow`."""
-        image = self.linear_map.block_matvec(self.input_side(state), values)
+        v = kept(self.input_side(state))
+        image = self.linear_map.block_matvec(v, values)
         return largest(norms_and_directions(image)[0])
 
     def _recovered(self, state: State, values: tuple) -> Array:

@@ -4,6 +4,7 @@ import numpy as np
 
 from keras_sn.fast_ops import Array
 from keras_sn.fast_ops import held
+from keras_sn.fast_ops import kept
 from keras_sn.fast_ops import max_over
 from keras_sn.fast_ops import reshaped
 from keras_sn.fast_ops import where
@@ -112,7 +113,7 @@ class VectorTracker(Tracker):
     ) -> tuple[Array, Array]:
         u, v_before, _ = state
         norms, v = norms_and_directions(
-            self.linear_map.block_rmatvec(u, values)
+            self.linear_map.block_rmatvec(kept(u), values)
         )
         # While momentum gathers, other singular vectors overtake the first, of
         # which u knows nothing. (A NaN is in the norm already.)

@@ -95,6 +95,51 @@ def test_every_way_of_scaling_has_the_same_gradient(way):
     )
 
 
+# Each tracker of a norm: by several vectors, by one, by one for each block.
+TRACKED = {
+    "small": (lambda: layers.Dense(5), (6,), {}),
+    "large": (lambda: layers.Dense(700), (600,), {}),
+    "convolution": (lambda: layers.Conv2D(3, 2), (4, 4, 2), {}),
+    "operator": (lambda: layers.Conv2D(3, 2), (4, 4, 2), {"norm": "operator"}),
+    "both": (
+        lambda: layers.Conv2D(3, 2),
+        (4, 4, 2),
+        {"norm": "bidirectional"},
+    ),
+    "seldom": (lambda: layers.Conv2D(3, 2), (4, 4, 2), {"update_every": 2}),
+    "embedding": (lambda: layers.Embedding(9, 4), (), {}),
+}
+
+
+@pytest.mark.parametrize("kind", TRACKED)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_loss_of_two_calls_has_the_sum_of_their_gradients(kind, first):
+    """PyTorch assigns the state in place; no earlier call may depend on it."""
+    make, shape, arguments = TRACKED[kind]
+    wrapper = SpectralNormalization(make(), **arguments)
+    inputs = np.ones((2, *shape), "int32" if kind == "embedding" else "float32")
+    wrapper.build(inputs.shape)
+    (variable,) = [v for v in wrapper.layer.weights if v.name != "bias"]
+    start = [to_numpy(v) for v in wrapper.state_variables()]
+
+    def loss(training):
+        outputs = wrapper(inputs, training=training)
+        return inner(outputs, np.ones(outputs.shape, "float32"))
+
+    def gradient(*calls):
+        for v, value in zip(wrapper.state_variables(), start, strict=True):
+            v.assign(value)
+        (found,) = gradients(lambda: sum(loss(c) for c in calls), [variable])
+        return to_numpy(found)
+
+    # From a converged state each call sees the same norm.
+    together = gradient(first, True, not first)
+    apart = 2 * gradient(True) + gradient(False)
+    np.testing.assert_allclose(
+        together, apart, atol=1e-3 * np.abs(apart).max() + 1e-6
+    )
+
+
 def test_equals_pytorch_spectral_norm():
     torch = pytest.importorskip("torch", reason="compares with PyTorch")
     kernel = RNG.standard_normal((6, 5)).astype("float32")

