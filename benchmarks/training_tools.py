@@ -25,7 +25,15 @@ from keras_sn import losses
 from keras_sn.callbacks import QKClip
 from keras_sn.constraints import SpectralNorm
 from keras_sn.constraints import constrain
+from keras_sn.layers import BatchCentering
+from keras_sn.layers import GroupSort
+from keras_sn.layers import Householder
 from keras_sn.layers import JointBatchNormalization
+from keras_sn.layers import OrthogonalConv2D
+from keras_sn.layers import OrthogonalDense
+from keras_sn.layers import RandomFeatureGaussianProcess
+from keras_sn.layers import SLLConv2D
+from keras_sn.layers import SLLDense
 from keras_sn.layers import SpectralNormalization
 from keras_sn.layers import WeightNormalization
 from keras_sn.optimizers import Muon
@@ -161,6 +169,80 @@ def _variants(build, norm: str) -> dict[str, Callable[[], None]]:
     return steps
 
 
+def _like(layer) -> dict:
+    """Arguments of an orthogonal layer in the place of another."""
+    names = ("activation", "use_bias", "filters", "kernel_size", "units")
+    config = layer.get_config()
+    return {name: config[name] for name in names if name in config}
+
+
+def _replaced(build, kind, replacement, last=None) -> Callable[[], None]:
+    """A step of the network with layers of a kind replaced, but for the last.
+
+    Args:
+        build: Makes the network.
+        kind: Class of the layers.
+        replacement: Function from a layer to the one in its place.
+        last: The same for the last layer of the network, if that changes.
+    """
+    *hidden, logits = build().layers
+    model = keras.Sequential()
+    for layer in hidden:
+        copy = type(layer).from_config(layer.get_config())
+        model.add(replacement(layer) if isinstance(layer, kind) else copy)
+    copy = layers.Dense.from_config(logits.get_config())
+    model.add(copy if last is None else last(logits))
+    model.build(build().input_shape)
+    return _step(model)
+
+
+def _with_activation(build, kind, activation) -> Callable[[], None]:
+    def replacement(layer):
+        config = {**layer.get_config(), "activation": activation()}
+        return type(layer).from_config(config)
+
+    return _replaced(build, kind, replacement)
+
+
+def _dense_layers() -> dict[str, Callable[[], None]]:
+    kind = layers.Dense
+    return {
+        "plain": _step(mlp()),
+        "OrthogonalDense": _replaced(
+            mlp, kind, lambda layer: OrthogonalDense(**_like(layer))
+        ),
+        "SLLDense": _replaced(mlp, kind, lambda layer: SLLDense(layer.units)),
+        "GroupSort": _with_activation(mlp, kind, GroupSort),
+        "Householder": _with_activation(mlp, kind, Householder),
+        "BatchCentering": _with_activation(mlp, kind, BatchCentering),
+        "RandomFeatureGaussianProcess": _replaced(
+            mlp,
+            (),
+            lambda layer: layer,
+            lambda layer: RandomFeatureGaussianProcess(layer.units),
+        ),
+    }
+
+
+def _convolutional_layers() -> dict[str, Callable[[], None]]:
+    kind = layers.Conv2D
+    return {
+        "plain": _step(convolutions()),
+        "OrthogonalConv2D": _replaced(
+            convolutions, kind, lambda layer: OrthogonalConv2D(**_like(layer))
+        ),
+        "SLLConv2D": _replaced(
+            convolutions,
+            kind,
+            lambda layer: SLLConv2D(layer.filters, layer.kernel_size),
+        ),
+        "GroupSort": _with_activation(convolutions, kind, GroupSort),
+        "Householder": _with_activation(convolutions, kind, Householder),
+        "BatchCentering": _with_activation(convolutions, kind, BatchCentering),
+    }
+
+
+LAYERS = {"dense": _dense_layers, "convolution": _convolutional_layers}
 NETWORKS = {"dense": (mlp, "kernel"), "convolution": (convolutions, "operator")}
 
 
@@ -175,6 +257,9 @@ def groups(
     for name, (build, norm) in NETWORKS.items():
         if not wanted or f"{name}, variants" in wanted:
             yield f"{name}, variants", _variants(build, norm)
+    for name, steps_of in LAYERS.items():
+        if not wanted or f"{name}, layers" in wanted:
+            yield f"{name}, layers", steps_of()
     for name, (build, norm) in NETWORKS.items():
         if wanted and name not in wanted:
             continue
