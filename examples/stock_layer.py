@@ -21,6 +21,7 @@ from running import finish
 from running import parser
 
 import keras_sn
+from keras_sn.models import fold_model
 
 STOCK = layers.SpectralNormalization
 OURS = keras_sn.SpectralNormalization
@@ -142,14 +143,44 @@ def real_minus_fake(wrapper):
 
 def embedding(wrapper):
     keras.utils.set_random_seed(0)
-    layer = wrapper(layers.Embedding(10, 4))
-    vectors = ops.convert_to_numpy(layer(np.arange(10, dtype="int32")))
-    return f"{100 * np.mean(vectors == 0):.0f} % zeros"
+    layer = wrapper(layers.Embedding(10, 4, mask_zero=True))
+    vectors, behind = layer(np.arange(10, dtype="int32")), Behind()
+    behind(vectors)
+    zeros = 100 * np.mean(ops.convert_to_numpy(vectors) == 0)
+    return f"{zeros:.0f} % zeros, mask {'kept' if behind.masked else 'lost'}"
+
+
+class Behind(layers.Layer):
+    """Remembers whether the layer before it passed a mask on."""
+
+    def __init__(self):
+        super().__init__()
+        self.supports_masking = True
+
+    def call(self, inputs, mask=None):
+        self.masked = mask is not None
+        return inputs
 
 
 def convolution(wrapper):
     """Gain of three trained convolutions, normalized to 1, at 8x8."""
-    gains = []
+    return gains_of(convolutions(wrapper))
+
+
+def folded_convolution(wrapper):
+    """The same as plain layers; the stock layer is left as it is."""
+    models = convolutions(wrapper)
+    if wrapper is OURS:
+        models = [fold_model(model, certified=True) for model in models]
+    return gains_of(models)
+
+
+def gains_of(models):
+    return "norms " + ", ".join(f"{gain(model):.3f}" for model in models)
+
+
+def convolutions(wrapper):
+    models = []
     for kernel in trained_kernels():
         # To convergence, so that only what is normalized differs.
         options = {"power_iterations": 50}
@@ -163,8 +194,8 @@ def convolution(wrapper):
         )
         conv.kernel.assign(kernel)
         model(np.zeros((1, *model.input_shape[1:])), training=True)
-        gains.append(f"{gain(model):.2f}")
-    return "norms " + ", ".join(gains)
+        models.append(model)
+    return models
 
 
 _KERNELS = []
@@ -205,6 +236,12 @@ def separable(wrapper):
     return attempt(lambda: wrapper(layer)(x, training=True))
 
 
+def nested(wrapper):
+    x = np.ones((2, 4), "float32")
+    inner = keras.Sequential([layers.Dense(8, "relu"), layers.Dense(4)])
+    return attempt(lambda: wrapper(inner)(x, training=True))
+
+
 def attempt(call):
     try:
         call()
@@ -222,9 +259,11 @@ CLAIMS = {
     "D(real) - D(fake)": real_minus_fake,
     "Embedding of integer ids": embedding,
     "three trained 3x3 convolutions": convolution,
+    "the same, ours folded with certified=True": folded_convolution,
     "LSTM": rnn,
     "MultiHeadAttention": attention,
     "SeparableConv2D": separable,
+    "a nested Sequential": nested,
 }
 
 
