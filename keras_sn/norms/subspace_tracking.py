@@ -134,7 +134,9 @@ class SubspaceTracker(Tracker):
         images = self.linear_map.block_matvec(basis, values)
         weights = self._coordinates(images)
         norm, u = norms_and_directions(weights @ images)
-        return norm, [u, weights @ basis, basis, scaled(images)]
+        v = weights @ basis
+        scale = sum_over(v * v, None) ** -0.5
+        return norm * scale, [u, v * scale, basis, scaled(images)]
 
     def _coordinates(self, images: Array) -> Array:
         """The unit row of coefficients that makes the longest of some rows."""

