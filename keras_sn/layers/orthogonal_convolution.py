@@ -184,7 +184,15 @@ class OrthogonalConvolution(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_sn")
 class OrthogonalConv1D(OrthogonalConvolution):
-    """`OrthogonalConv2D` for sequences, `(batch, steps, channels)`."""
+    """`OrthogonalConv2D` for sequences, `(batch, steps, channels)`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_sn.layers import OrthogonalConv1D
+    >>> OrthogonalConv1D(8, 3, strides=2)(np.ones((4, 6, 2))).shape == (4, 3, 8)
+    True
+    """
 
     rank = 1
 
@@ -256,7 +264,16 @@ class OrthogonalConv2D(OrthogonalConvolution):
 
 @keras.saving.register_keras_serializable(package="keras_sn")
 class OrthogonalConv3D(OrthogonalConvolution):
-    """`OrthogonalConv2D` for volumes, `(batch, *sizes, channels)`."""
+    """`OrthogonalConv2D` for volumes, `(batch, *sizes, channels)`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_sn.layers import OrthogonalConv3D
+    >>> outputs = OrthogonalConv3D(4, 2)(np.ones((2, 3, 3, 3, 1)))
+    >>> tuple(outputs.shape)
+    (2, 3, 3, 3, 4)
+    """
 
     rank = 3
 

@@ -232,6 +232,46 @@ def test_penalty_in_training():
         assert np.abs(to_numpy(variable) - value).max() > 0
 
 
+class Pairs(keras.Sequential):
+    """The first half of a batch is real, the second generated."""
+
+    def __init__(self, loss):
+        super().__init__(
+            [
+                keras.Input((2,)),
+                SpectralNormalization(layers.Dense(8, activation="relu")),
+                SpectralNormalization(layers.Dense(1)),
+            ]
+        )
+        self.of_pair = loss
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        del x, y, sample_weight, training
+        return self.of_pair(*ops.split(y_pred, 2))
+
+
+@pytest.mark.parametrize(
+    "loss", [losses.hinge_discriminator, losses.relativistic_discriminator]
+)
+def test_a_discriminator_learns_by_fit(loss):
+    rng = np.random.default_rng(1)
+    away = np.array([3.0, 0.0])
+    real = rng.normal(size=(16, 2)) + away
+    fake = rng.normal(size=(16, 2)) - away
+    model = Pairs(loss)
+    model.compile(keras.optimizers.Adam(0.02))
+    x = np.concatenate([real, fake]).astype("float32")
+    y = np.zeros((32, 1), "float32")
+    history = model.fit(
+        x, y, batch_size=32, epochs=30, shuffle=False, verbose=0
+    ).history["loss"]
+    assert history[-1] < 0.5 * history[0]
+    scores = model.predict(x, batch_size=32, verbose=0)
+    assert scores[:16].min() > scores[16:].max()
+
+
 def test_penalty_by_finite_differences():
     inner = discriminator()
     x = [
