@@ -72,8 +72,8 @@ are installed: `pip install flax equinox`.
   of the process above what it holds after `import keras`.
 """
 NO_RUN = """\
-No run is committed yet. The table of costs in the README is of an earlier run that
-was not kept, from before the training step last changed.
+No run is committed yet. The table of costs in the README is of an earlier run
+that was not kept, from before the training step last changed.
 """
 
 

@@ -25,6 +25,7 @@ from tests.models.networks import sequential
 from tests.models.networks import shared
 from tests.models.processes import run_code
 from tests.thoroughness import EVERYTHING
+from tests.thoroughness import left_out
 
 # TensorFlow alone: neither package can be imported.
 _SERVE = """
@@ -142,6 +143,7 @@ def test_not_folded(tmp_path):
 @pytest.mark.skipif(
     keras.backend.backend() == "torch", reason="exports ONNX by itself"
 )
+@left_out("jax", reason="TensorFlow writes the graph")
 @pytest.mark.parametrize("replaced", [False, True])
 def test_onnx_not_folded_has_no_loop(replaced, tmp_path):
     """Whichever branch is taken: that for weights as they were, or not."""
