@@ -45,8 +45,8 @@ class SubspaceTracker(Tracker):
 
     The state is `u` and `v`, the dominant vectors of either side; `basis`,
     orthonormal rows on the input side; and `images`, what the matrix makes of
-    them, scaled, by which inference tells whether the state still belongs to
-    the weights.
+    them, scaled. From these the next step starts, and by them inference tells
+    whether the state still belongs to the weights.
 
     Args:
         linear_map: `MatrixMap` of a single block.

@@ -156,7 +156,7 @@ def _export_by_any(
     if not routes:
         raise RuntimeError(
             f"Keras exports {format} on {' or '.join(known)}, and none of "
-            "these is installed."
+            f"these is installed. Install {_EXPORTERS[format][0]}."
         )
     failures = []
     for backend in routes:
