@@ -333,7 +333,9 @@ def image_network():
         dense_network,
         pytest.param(
             image_network,
-            marks=left_out("jax", reason="compiles for half a minute"),
+            marks=left_out(
+                "jax", "tensorflow", reason="half a minute before it runs"
+            ),
         ),
     ],
 )
