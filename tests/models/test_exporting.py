@@ -376,7 +376,7 @@ def test_subclassed_model_says_the_way_that_works(tmp_path):
 def test_no_exporter_installed(tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "_EXPORTERS", {"onnx": ["theano", "cntk"]})
     with pytest.raises(
-        RuntimeError, match="theano or cntk, and none .* Install theano"
+        RuntimeError, match=r"theano or cntk, and none .* Install theano"
     ):
         export_model(sequential(), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
