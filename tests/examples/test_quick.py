@@ -11,6 +11,7 @@ import pytest
 
 from tests.source import ROOT
 from tests.thoroughness import EVERYTHING
+from tests.thoroughness import draws
 
 FOLDER = ROOT / "examples"
 # Not examples, but what they are made of.
@@ -28,7 +29,7 @@ EXAMPLES = sorted(
     keras.backend.backend() == "jax" and not EVERYTHING,
     reason="compiles for a minute what runs once: make test-thorough",
 )
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", draws(EXAMPLES, ["quickstart"]))
 def test_an_example_runs_quickly(name, tmp_path, monkeypatch, capsys):
     path = FOLDER / f"{name}.py"
     output = tmp_path / "output"
