@@ -155,9 +155,9 @@ def _runs(coefficients: Coefficients, shape: tuple) -> list[Coefficients]:
     A step on a matrix takes two products as large as the matrix, one on its
     Gram matrix none. It takes three small ones in their place, which is more
     work where the matrix is nearly square, and more operations where it is
-    small: there each step is a run of its own. A
-    rounding error of the Gram matrix grows as fast as small squares do, so a
-    run ends before they have grown by `_LARGEST_GROWTH` squared.
+    small: there each step is a run of its own. A rounding error of the Gram
+    matrix grows as fast as small squares do, so a run ends before they have
+    grown by `_LARGEST_GROWTH` squared.
     """
     rows, columns = shape[-2:]
     if columns < _LEAST_RATIO * rows or rows * columns < _LEAST_SIZE:

@@ -120,9 +120,9 @@ class SubspaceTracker(Tracker):
     def _look(
         self, state: State, values: tuple, age: Array
     ) -> tuple[Array, Array]:
-        images = self.linear_map.block_matvec(kept(state[2]), values)
-        weights = self._coordinates(held(images))
-        norm, u = norms_and_directions(weights @ images)
+        basis = kept(state[2])
+        images = self.linear_map.block_matvec(basis, values)
+        weights, norm, u, _ = self._longest(basis, images)
         before = weights @ state[3]
         square = sum_over(before * before, None) + tiny(before)
         cosine = sum_over(u * before, None) * square**-0.5
@@ -132,16 +132,23 @@ class SubspaceTracker(Tracker):
     def _within(self, basis: Array, values: tuple) -> tuple[Array, State]:
         """The norm within a subspace, `(1, 1)`, and the state there."""
         images = self.linear_map.block_matvec(basis, values)
-        weights = self._coordinates(images)
-        norm, u = norms_and_directions(weights @ images)
-        v = weights @ basis
-        scale = sum_over(v * v, None) ** -0.5
-        return norm * scale, [u, v * scale, basis, scaled(images)]
+        _, norm, u, v = self._longest(basis, images)
+        return norm, [u, v, basis, scaled(images)]
 
-    def _coordinates(self, images: Array) -> Array:
-        """The unit row of coefficients that makes the longest of some rows."""
-        images = scaled(images)
-        return self._dominant(images @ transposed(images))
+    def _longest(self, basis: Array, images: Array) -> tuple:
+        """The unit vector within a subspace that a matrix makes longest.
+
+        Returns:
+            Its coefficients, `(1, k)`; its norm, `(1, 1)`, differentiable with
+            the singular vectors held constant; and the singular vectors.
+        """
+        directions = scaled(held(images))
+        weights = self._dominant(directions @ transposed(directions))
+        v = weights @ basis
+        # Rows of the basis may be shorter than one: see `orthonormal`.
+        scale = sum_over(v * v, None) ** -0.5
+        norm, u = norms_and_directions(weights @ images)
+        return weights, norm * scale, u, v * scale
 
     def _dominant(self, gram: Array) -> Array:
         """Its dominant eigenvector, a unit row, by squaring.

@@ -8,6 +8,7 @@ from keras_sn.fast_ops import orthonormal
 from keras_sn.linear_maps import ArrayWeight
 from keras_sn.linear_maps import MatrixMap
 from keras_sn.norms.subspace_tracking import SubspaceTracker
+from keras_sn.norms.tracking import FRESH
 from tests.truth import spectral_norm
 from tests.truth import to_numpy
 
@@ -94,4 +95,17 @@ def test_it_finds_its_way_from_a_state_of_nothing():
     state = [ops.convert_to_tensor(s.astype("float32")) for s in start]
     for _ in range(10):
         sigma, state = tracker.follow(state, (ops.convert_to_tensor(matrix),))
+    assert float(sigma) == pytest.approx(1, rel=1e-3)
+
+
+def test_rows_that_are_too_short_make_no_norm_smaller():
+    matrix = with_singular_values(np.geomspace(1, 1e-2, 16), (32, 16))
+    tracker = SubspaceTracker(MatrixMap(ArrayWeight(matrix)))
+    state = [s.astype("float32") for s in tracker.start()]
+    state[2] = 0.5 * state[2]
+    state = [ops.convert_to_tensor(part) for part in state]
+    values = (ops.convert_to_tensor(matrix),)
+    age = ops.convert_to_tensor(np.float32(FRESH))
+    sigma, stale = tracker._look(state, values, age)
+    assert not bool(to_numpy(stale))
     assert float(sigma) == pytest.approx(1, rel=1e-3)
