@@ -5,6 +5,7 @@ differs between backends. docs/architecture.md says why.
 """
 
 import ast
+import functools
 import graphlib
 import sys
 
@@ -137,15 +138,27 @@ def of_the_standard_library(node):
     return owner in sys.stdlib_module_names
 
 
+@functools.cache
+def own_names():
+    """Every name that some file of the package defines."""
+    return set().union(*(defined_names(module.tree) for module in modules()))
+
+
+@functools.cache
+def private_names_of_keras():
+    """What its classes hold, and its instances: set in `__init__` alone."""
+    names = set(vars(keras.layers.Dense(1))).union(*map(dir, KERAS_CLASSES))
+    return {name for name in names if is_private(name)}
+
+
 @each_module
 def test_what_is_private_in_keras_is_in_one_place(module):
     if module.path == PRIVATE_KERAS:
         return
-    own = set().union(*(defined_names(other.tree) for other in modules()))
     foreign = [
         node
         for node in private_attributes(module.tree)
-        if node.attr not in own and not of_the_standard_library(node)
+        if node.attr not in own_names() and not of_the_standard_library(node)
     ]
     assert not places(module, foreign)
     modules_inside = [
@@ -159,18 +172,13 @@ def test_what_is_private_in_keras_is_in_one_place(module):
 
 @each_module
 def test_no_name_of_ours_is_a_private_name_of_keras(module):
-    theirs = {
-        name for cls in KERAS_CLASSES for name in dir(cls) if is_private(name)
-    }
-    # What their instances hold is set in `__init__` and in no class.
-    theirs |= {name for name in vars(keras.layers.Dense(1)) if is_private(name)}
     inside_classes = {
         name
         for node in ast.walk(module.tree)
         if isinstance(node, ast.ClassDef)
         for name in defined_names(node)
     }
-    assert not inside_classes & theirs
+    assert not inside_classes & private_names_of_keras()
 
 
 def asks_for_the_backend(node):
