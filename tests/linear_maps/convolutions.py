@@ -87,7 +87,6 @@ class RandomConvolution:
         # Causal padding knows one format only.
         if arguments["padding"] == "causal":
             arguments["data_format"] = "channels_last"
-        first = arguments["data_format"] == "channels_first"
 
         # Drawn by NumPy: JAX would compile its own generator for each shape.
         def draw(shape, dtype=None):
@@ -105,19 +104,8 @@ class RandomConvolution:
         self.layer = make(kernel_size=kernel, **arguments)
         self.layer.build((None, *self.input_shape((None,) * dimensions)))
         self.twin = self.layer
-        # TensorFlow has no CPU kernels for these; other layers do the same.
-        dilated = kind == "transposed" and max(dilation) > 1
-        if keras.backend.backend() == "tensorflow" and (first or dilated):
-            arguments["data_format"] = "channels_last"
-            weights = self.layer.get_weights()
-            size = kernel
-            if dilated:
-                arguments["dilation_rate"] = (1,) * dimensions
-                weights = [_dilated(weights[0], dilation)]
-                size = weights[0].shape[:-2]
-            self.twin = make(kernel_size=size, **arguments)
-            self.twin.build((None,) * (dimensions + 1) + (self.channels,))
-            self.twin.set_weights(weights)
+        if keras.backend.backend() == "tensorflow":
+            self.twin = self._with_a_kernel_on_cpu(kind, classes, arguments)
         smallest = _extents(kernel, dilation)
         room = max(_LARGEST_INPUT / self.channels, 1)
         side = int(room ** (1 / dimensions))
@@ -125,6 +113,42 @@ class RandomConvolution:
             tuple(max(n, int(rng.integers(1, side + 1))) for n in smallest),
             tuple(max(n, side) for n in smallest),
         ]
+
+    def _with_a_kernel_on_cpu(self, kind, kinds, arguments):
+        """The layer, or one that does the same, last axis channels.
+
+        TensorFlow has no CPU kernels for channels first, for a dilated
+        transposed convolution, nor, where oneDNN is off, as on older
+        processors, for a depthwise one of different strides.
+        """
+        weights = self.layer.get_weights()
+        dilation = arguments["dilation_rate"]
+        uneven = kind in ("depthwise", "separable") and (
+            len(set(arguments["strides"])) > 1
+        )
+        dilated = kind == "transposed" and max(dilation) > 1
+        first = arguments["data_format"] == "channels_first"
+        if not (first or dilated or uneven):
+            return self.layer
+        arguments = {**arguments, "data_format": "channels_last"}
+        if uneven:
+            kinds = _CLASSES["plain"]
+            weights = [_undivided(*weights)]
+            arguments["filters"] = weights[0].shape[-1]
+            for name in (
+                "depth_multiplier",
+                "depthwise_initializer",
+                "pointwise_initializer",
+            ):
+                arguments.pop(name, None)
+        if uneven or dilated:
+            weights = [_dilated(weights[0], dilation)]
+            arguments["dilation_rate"] = (1,) * len(dilation)
+        make = kinds[len(dilation) - 1]
+        twin = make(kernel_size=weights[0].shape[: len(dilation)], **arguments)
+        twin.build((None,) * (len(dilation) + 1) + (self.channels,))
+        twin.set_weights(weights)
+        return twin
 
     def input_shape(self, spatial):
         """Shape of one input of a spatial size."""
@@ -182,6 +206,17 @@ def _images(layer, shape):
     count = math.prod(shape)
     units = np.eye(count, dtype="float32").reshape(count, *shape)
     return truth.to_numpy(layer(units)).reshape(count, -1)
+
+
+def _undivided(depthwise, pointwise=None):
+    """The kernel of the plain convolution that does the same."""
+    channels, multiplier = depthwise.shape[-2:]
+    columns = channels * multiplier
+    own = np.eye(channels)[:, :, None] * depthwise[..., None, :]
+    kernel = own.reshape(*depthwise.shape[:-1], columns)
+    return (
+        kernel if pointwise is None else kernel @ pointwise.reshape(columns, -1)
+    )
 
 
 def _dilated(kernel, dilation):
