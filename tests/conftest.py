@@ -16,6 +16,13 @@ _MORE_MEMORY = 0.3 * 2**30
 _limit = [_MUCH_MEMORY]
 
 
+def pytest_collection_modifyitems(items):
+    # Here as well: only the processes that run tests collect them.
+    from tests.thoroughness import share
+
+    share(items)
+
+
 @pytest.fixture(autouse=True)
 def _fresh_keras():
     # Here, so that the process that only hands out tests does without.

@@ -25,7 +25,7 @@ def gradients(loss, variables):
             with keras.StatelessScope(mapping):
                 return loss()
 
-        return jax.grad(stateless)([v.value for v in variables])
+        return jax.jit(jax.grad(stateless))([v.value for v in variables])
     import torch
 
     return torch.autograd.grad(loss(), [v.value for v in variables])

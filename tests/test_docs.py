@@ -8,15 +8,12 @@ import pytest
 
 import keras_sn.models
 from tests.source import ROOT
-from tests.thoroughness import EVERYTHING
 
 PAGES = [
     path.relative_to(ROOT).as_posix()
     for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
     if "```python" in path.read_text("utf-8")
 ]
-# Their blocks train what JAX compiles for long.
-LONG = ("docs/orthogonal.md", "docs/training.md", "docs/guides/gans.md")
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 # What the blocks of a page take for granted: the layers and data that its
@@ -62,9 +59,6 @@ def _no_other_process(monkeypatch):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_runs(page, tmp_path, monkeypatch):
-    on_jax = keras.backend.backend() == "jax"
-    if on_jax and page in LONG and not EVERYTHING:
-        pytest.skip("runs on two backends; here in `make test-thorough`")
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": page}
     for line, source in blocks(page):

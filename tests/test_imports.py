@@ -32,7 +32,7 @@ sys.exit(code)
 
 
 once = left_out(
-    "jax", "torch", reason="what is imported does not depend on the backend"
+    "jax", "tensorflow", reason="what is imported does not depend on it"
 )
 
 

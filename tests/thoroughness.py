@@ -1,6 +1,8 @@
-"""How many random draws a run makes: all on PyTorch, a sample elsewhere."""
+"""How much a run makes: everything on PyTorch, a sample elsewhere."""
 
+import collections
 import os
+import zlib
 
 import keras
 import pytest
@@ -9,6 +11,11 @@ import pytest
 # TensorFlow and JAX compile for minutes what is drawn once. `make
 # test-thorough` sets the variable and draws everything everywhere.
 EVERYTHING = os.environ.get("KERAS_SN_THOROUGH") == "1"
+
+# A table of that many cases or more is shared between TensorFlow and JAX, so
+# that each case runs on PyTorch and on one of the two.
+_LONG_TABLE = 6
+_SHARERS = ("tensorflow", "jax")
 
 
 def draws(everything, sample):
@@ -33,3 +40,31 @@ def left_out(*backends, reason):
 def fuzzing(sample, everything=500):
     """The number of random draws of a fuzzer, on any backend."""
     return everything if EVERYTHING else sample
+
+
+def share(items):
+    """Marks the cases of long tables that the other compiled backend runs.
+
+    Args:
+        items: The collected tests.
+    """
+    backend = keras.backend.backend()
+    if EVERYTHING or backend not in _SHARERS:
+        return
+    tables = collections.defaultdict(list)
+    for item in items:
+        if hasattr(item, "callspec"):
+            tables[item.nodeid.partition("[")[0]].append(item)
+    for cases in tables.values():
+        if len(cases) >= _LONG_TABLE:
+            for case in cases:
+                # Of the name alone, so that each process draws the same.
+                turn = zlib.crc32(case.nodeid.encode()) % len(_SHARERS)
+                if _SHARERS[turn] != backend:
+                    case.add_marker(_taken_by(_SHARERS[turn]))
+
+
+def _taken_by(backend):
+    return pytest.mark.skip(
+        reason=f"runs on torch and {backend}; here in `make test-thorough`"
+    )

@@ -15,13 +15,14 @@ CHILD = "tests.layers.trajectory"
 ROOT = pathlib.Path(__file__).parents[2]
 REFERENCE = ("torch", "eager")
 # jit on PyTorch is torch.compile. On JAX jit_compile=False is eager once more.
-# JAX compiles every eager operation, torch.compile the whole step.
+# JAX compiles every eager operation, torch.compile the whole step; TensorFlow
+# takes minutes for the loops of an LSTM where it does not compile.
 THOROUGH = pytest.mark.skipif(
     not EVERYTHING, reason="takes minutes: run `make test-thorough`"
 )
 OTHERS = [
-    ("tensorflow", "eager"),
-    ("tensorflow", "compiled"),
+    pytest.param("tensorflow", "eager", marks=THOROUGH),
+    pytest.param("tensorflow", "compiled", marks=THOROUGH),
     ("tensorflow", "jit"),
     ("jax", "jit"),
     pytest.param("jax", "eager", marks=THOROUGH),

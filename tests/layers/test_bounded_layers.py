@@ -20,22 +20,10 @@ from tests.layers.bounded_layers import fitted
 from tests.layers.bounded_layers import randomize
 from tests.layers.harness import Harness
 from tests.slopes import measured_slope
-from tests.thoroughness import EVERYTHING
 from tests.thoroughness import left_out
 
 each = pytest.mark.parametrize("case", BOUNDED, ids=str)
 each_orthogonal = pytest.mark.parametrize("case", ORTHOGONAL, ids=str)
-
-# Elsewhere each kind trains in every form; JAX compiles them for seconds.
-ALIKE = (
-    "conv1d_strided",
-    "conv2d_narrow",
-    "conv2d_single",
-    "conv2d_strided_wide",
-    "conv2d_oblong",
-    "conv2d_valid_strided",
-    "conv2d_valid_wide",
-)
 
 
 def singular_values(layer, shape):
@@ -52,9 +40,6 @@ def jacobian(layer, point, step=1e-2):
 
 @each
 def test_trains_saves_and_reloads(case, tmp_path):
-    on_jax = keras.backend.backend() == "jax"
-    if on_jax and str(case) in ALIKE and not EVERYTHING:
-        pytest.skip("its siblings train: all of them in `make test-thorough`")
     inputs = case.inputs()
     layer = case.make()
     model, losses = fitted(layer, inputs)

@@ -17,6 +17,7 @@ from tests import truth
 from tests.layers.harness import Harness
 from tests.models.networks import randomized
 from tests.thoroughness import EVERYTHING
+from tests.thoroughness import left_out
 
 LINEAR = {
     "dense": (lambda: layers.Dense(5), (6,)),
@@ -260,7 +261,17 @@ def accuracy(pair, convolutional, seed=0):
     return model, model.evaluate(x[TRAINED:], y[TRAINED:], verbose=0)[1]
 
 
-@pytest.mark.parametrize("convolutional", [False, True], ids=["dense", "conv"])
+@pytest.mark.parametrize(
+    "convolutional",
+    [
+        False,
+        pytest.param(
+            True,
+            marks=left_out("jax", "tensorflow", reason="two long trainings"),
+        ),
+    ],
+    ids=["dense", "conv"],
+)
 def test_on_digits(convolutional):
     """Certified at the bound, and nearly as accurate as without one.
 

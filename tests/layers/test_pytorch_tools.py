@@ -11,6 +11,7 @@ from keras import layers
 
 from keras_sn.layers import SpectralNormalization
 from tests.layers.cases import CASES
+from tests.thoroughness import fuzzing
 from tests.truth import dense_matrix
 from tests.truth import spectral_norm
 from tests.truth import to_numpy
@@ -215,7 +216,7 @@ COMPILED = (
 
 
 @pytest.mark.filterwarnings("ignore:To copy construct from a tensor")
-@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize("name", fuzzing(COMPILED[::3], COMPILED))
 def test_layers_compiled_as_one_graph(name):
     (case,) = [case for case in CASES if case.name == name]
     torch._dynamo.reset()

@@ -17,6 +17,7 @@ from keras_sn.lipschitz.lower.pullback import pullback
 from keras_sn.losses import LipschitzMarginCrossentropy
 from keras_sn.metrics import CertifiedAccuracy
 from keras_sn.models import fold_model
+from tests.thoroughness import left_out
 
 
 def attacked(model, x, labels, radius, steps=20):
@@ -129,6 +130,7 @@ def test_no_bound_no_radius_and_bad_outputs():
         certified_radius(two, x)
 
 
+@left_out("jax", "tensorflow", reason="a long training, on real data")
 def test_digits_with_a_budget_of_one():
     """Clean accuracy, accuracy under attack and certified accuracy."""
     datasets = pytest.importorskip("sklearn.datasets")

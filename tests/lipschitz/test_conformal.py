@@ -8,8 +8,13 @@ from benchmarks.conformal import attacked
 from benchmarks.conformal import over_splits
 from benchmarks.conformal import trained
 from keras_sn.lipschitz import RobustConformalSets
+from tests.thoroughness import left_out
 
 RADIUS = 0.15
+
+once = left_out(
+    "jax", "tensorflow", reason="the sets are NumPy, of logits computed once"
+)
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +23,7 @@ def digits():
     return trained(48, 8)
 
 
+@once
 def test_coverage_under_attack_over_splits(digits):
     model, x, y = digits
     moved = attacked(model, x, y, RADIUS)
@@ -35,6 +41,7 @@ def test_coverage_under_attack_over_splits(digits):
     assert covered < COVERAGE - 0.05
 
 
+@once
 def test_local_sets_are_smaller(digits):
     model, x, y = digits
     moved = attacked(model, x, y, RADIUS)

@@ -16,7 +16,7 @@ from tests.thoroughness import left_out
 _SCRIPT = ROOT / "tests" / "models" / "interrupted_training.py"
 
 
-@left_out("jax", reason="compiles for long, in three processes")
+@left_out("jax", "tensorflow", reason="compiles in three processes")
 def test_killed_in_fit_and_started_again(tmp_path):
     backup, path = tmp_path / "backup", tmp_path / "weights.npz"
     backend = keras.backend.backend()
@@ -47,7 +47,7 @@ export_model(sequential(), sys.argv[1], sys.argv[2])
 
 
 @left_out(
-    "jax", "torch", reason="files are written the same way on every backend"
+    "jax", "tensorflow", reason="files are written the same way everywhere"
 )
 def test_killed_while_exporting(tmp_path):
     """By the backend's own exporter, so that it takes no more processes."""

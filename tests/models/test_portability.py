@@ -12,10 +12,15 @@ from tests.models.networks import randomized
 from tests.models.processes import BACKENDS
 from tests.models.processes import run_code
 from tests.thoroughness import EVERYTHING
+from tests.thoroughness import draws
 
 # JAX and TensorFlow compile the loops of an LSTM for long.
 _NAMES = ["mobile", "transformer", *(["lstm"] if EVERYTHING else [])]
-_PORTED = [network for network in NETWORKS if network.name in _NAMES]
+_WRITTEN = [
+    network
+    for network in NETWORKS
+    if network.name in draws(_NAMES, sample=["mobile"])
+]
 
 
 def predicted(model, inputs):
@@ -26,7 +31,8 @@ def predicted(model, inputs):
 
 def read_back(folder):
     """Compares what the files in `folder` compute with what was written."""
-    for network in _PORTED:
+    written = [n for n in NETWORKS if (folder / f"{n.name}.npz").exists()]
+    for network in written:
         inputs = network.inputs(seed=2)
         with np.load(f"{folder}/{network.name}.npz") as stored:
             expected = [stored[name] for name in stored.files]
@@ -39,14 +45,14 @@ def read_back(folder):
             variable.assign(np.zeros(variable.shape))
         model.load_weights(f"{folder}/{network.name}.weights.h5")
         assert_close(expected, predicted(model, inputs), 1e-5)
-    return len(_PORTED)
+    return len(written)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Models trained and saved by the backend that runs the tests."""
     folder = tmp_path_factory.mktemp("portable")
-    for network in _PORTED:
+    for network in _WRITTEN:
         keras.utils.set_random_seed(0)
         model = normalize_model(randomized(network.make()))
         fit_one_step(model, network)
@@ -65,9 +71,9 @@ def test_written_here_read_there(folder, reader):
         assert read_back(folder)
         return
     code = (
-        "import sys, keras_sn.layers\n"
+        "import pathlib, sys, keras_sn.layers\n"
         "from tests.models.test_portability import read_back\n"
-        "print('compared', read_back(sys.argv[1]))"
+        "print('compared', read_back(pathlib.Path(sys.argv[1])))"
     )
     result = run_code(code, reader, folder)
-    assert f"compared {len(_PORTED)}" in result.stdout, result.stderr
+    assert f"compared {len(_WRITTEN)}" in result.stdout, result.stderr
