@@ -151,6 +151,7 @@ def private_names_of_keras():
     return {name for name in names if is_private(name)}
 
 
+@pytest.mark.on_every_backend
 @each_module
 def test_what_is_private_in_keras_is_in_one_place(module):
     if module.path == PRIVATE_KERAS:
@@ -170,6 +171,7 @@ def test_what_is_private_in_keras_is_in_one_place(module):
     assert not modules_inside
 
 
+@pytest.mark.on_every_backend
 @each_module
 def test_no_name_of_ours_is_a_private_name_of_keras(module):
     inside_classes = {

@@ -12,10 +12,10 @@ import pytest
 # test-thorough` sets the variable and draws everything everywhere.
 EVERYTHING = os.environ.get("KERAS_SN_THOROUGH") == "1"
 
-# A table of that many cases or more is shared between TensorFlow and JAX, so
-# that each case runs on PyTorch and on one of the two.
+# Of a table of that many cases or more TensorFlow and JAX take a third each,
+# by their names; PyTorch takes them all. Not of one marked `on_every_backend`.
 _LONG_TABLE = 6
-_SHARERS = ("tensorflow", "jax")
+_THIRDS = ("tensorflow", "jax", "torch")
 
 
 def draws(everything, sample):
@@ -43,28 +43,30 @@ def fuzzing(sample, everything=500):
 
 
 def share(items):
-    """Marks the cases of long tables that the other compiled backend runs.
+    """Marks the cases of long tables that are left to other backends.
 
     Args:
         items: The collected tests.
     """
     backend = keras.backend.backend()
-    if EVERYTHING or backend not in _SHARERS:
+    if EVERYTHING or backend == "torch":
         return
     tables = collections.defaultdict(list)
     for item in items:
-        if hasattr(item, "callspec"):
+        if hasattr(item, "callspec") and not item.get_closest_marker(
+            "on_every_backend"
+        ):
             tables[item.nodeid.partition("[")[0]].append(item)
     for cases in tables.values():
         if len(cases) >= _LONG_TABLE:
             for case in cases:
                 # Of the name alone, so that each process draws the same.
-                turn = zlib.crc32(case.nodeid.encode()) % len(_SHARERS)
-                if _SHARERS[turn] != backend:
-                    case.add_marker(_taken_by(_SHARERS[turn]))
+                third = zlib.crc32(case.nodeid.encode()) % len(_THIRDS)
+                if _THIRDS[third] != backend:
+                    case.add_marker(_NOT_IN_THIS_THIRD)
 
 
-def _taken_by(backend):
-    return pytest.mark.skip(
-        reason=f"runs on torch and {backend}; here in `make test-thorough`"
-    )
+_NOT_IN_THIS_THIRD = pytest.mark.skip(
+    reason="the cases of a long table are shared out, all run on torch and in "
+    "`make test-thorough`"
+)

@@ -91,6 +91,7 @@ def test_normalizes_trains_and_reloads(case, tmp_path):
     np.testing.assert_array_equal(outputs, again)
 
 
+@pytest.mark.on_every_backend
 def test_equals_the_plain_layer_with_normalized_weights(case):
     skip_unsupported(case)
     wrapper = SpectralNormalization(case.make(), norm_bound=0.7)

@@ -77,7 +77,7 @@ def test_gradients_per_sample(training, widths):
         )
         return (outputs**2).sum()
 
-    gradient = jax.grad(loss)
+    gradient = jax.jit(jax.grad(loss))
     found = jax.vmap(gradient, in_axes=(None, 0))(trained, batch)
     for index, row in enumerate(batch):
         for each, alone in zip(found, gradient(trained, row), strict=True):
