@@ -131,7 +131,7 @@ def lipschitz_bound(
             return _local_report(model.name, graph, effort, balls, upper, rows)
     found, note = 0.0, None
     if lower:
-        found, note = _searched(model, data, seed, time_limit / 3)
+        found, note = _searched(model, data, seed, time_limit / 3, upper)
     return LipschitzReport(model.name, method, found, upper, rows, note)
 
 
@@ -161,11 +161,17 @@ def _local_report(
 
 
 def _searched(
-    model: keras.layers.Layer, data: Any, seed: int, time_limit: float
+    model: keras.layers.Layer,
+    data: Any,
+    seed: int,
+    time_limit: float,
+    upper: float,
 ) -> tuple[float, str | None]:
     """The lower bound, or 0 and why there is none."""
     try:
-        found = lower_bound(model, data=data, seed=seed, time_limit=time_limit)
+        found = lower_bound(
+            model, data=data, seed=seed, time_limit=time_limit, upper=upper
+        )
     except Exception as error:
         # What is proved must not be lost to a search.
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]

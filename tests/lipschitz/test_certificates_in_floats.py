@@ -12,6 +12,7 @@ from keras_sn.lipschitz import certified_radius
 from keras_sn.lipschitz import lipschitz_bound
 from keras_sn.models import fold_model
 from tests.thoroughness import draws
+from tests.thoroughness import fuzzing
 
 POLICIES = ["float32", "mixed_bfloat16", "mixed_float16", "bfloat16"]
 SHIFTS = draws(64, sample=16)
@@ -177,7 +178,9 @@ def test_a_wrapper_around_a_model_serves_its_weights():
     assert broken(model, x, radii, rng) == 0
 
 
-@pytest.mark.parametrize("seed", range(draws(60, sample=3)))
+@pytest.mark.parametrize(
+    "seed", range(draws(fuzzing(12, everything=60), sample=3))
+)
 @pytest.mark.parametrize(
     "policy", ["float32", "mixed_float16", "mixed_bfloat16"], indirect=True
 )

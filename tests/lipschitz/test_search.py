@@ -10,7 +10,6 @@ from keras import ops
 
 from keras_sn.lipschitz import lipschitz_bound
 from keras_sn.lipschitz import register_rule
-from tests.thoroughness import draws
 
 
 def images(*stack):
@@ -63,12 +62,12 @@ def test_data_by_name():
     assert lipschitz_bound(model, data=x).lower == pytest.approx(7, rel=1e-3)
 
 
-@pytest.mark.parametrize("batch", draws([1, 4], [4]))
+@pytest.mark.parametrize("batch", [1, 4])
 def test_a_fixed_batch(batch):
     x = keras.Input(batch_shape=(batch, 3))
     reshaped = keras.Model(x, 2.0 * ops.reshape(x, (batch, 3, 1)))
     whole = keras.Model(x, 2.0 * ops.reshape(x, (-1,)))
-    for model in draws((reshaped, whole), (whole,)):
+    for model in (reshaped, whole):
         report = lipschitz_bound(model)
         assert report.note is None
         assert report.upper == pytest.approx(2)

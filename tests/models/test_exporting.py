@@ -46,6 +46,11 @@ def needs(*modules):
     )
 
 
+on_tensorflow = left_out(
+    "jax", "torch", reason="TensorFlow, in another process, writes the file"
+)
+
+
 @needs("tensorflow")
 def test_saved_model_served_without_keras_sn(tmp_path):
     model = normalize_model(randomized(residual()))
@@ -63,6 +68,7 @@ def test_saved_model_served_without_keras_sn(tmp_path):
 
 
 @needs("tensorflow", "tf2onnx", "onnxruntime")
+@left_out("jax", reason="TensorFlow writes it")
 def test_onnx_in_onnxruntime(tmp_path):
     """A transformer, whose exact GELU tf2onnx does not know."""
     import onnxruntime
@@ -114,6 +120,7 @@ def test_several_inputs_and_outputs(format, name, tmp_path):
 
 
 @needs("tensorflow")
+@on_tensorflow
 def test_of_a_wrapper_whose_norm_lags(tmp_path):
     """As after training: what is exported has the norm asked for."""
     wrapper = SpectralNormalization(layers.Dense(40, use_bias=False))
@@ -134,6 +141,7 @@ def test_of_a_wrapper_whose_norm_lags(tmp_path):
 
 
 @needs("tensorflow")
+@on_tensorflow
 def test_not_folded(tmp_path):
     model = normalize_model(randomized(sequential()))
     assert export_model(model, tmp_path / "served", folded=False).is_dir()

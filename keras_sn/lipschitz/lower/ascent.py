@@ -1,5 +1,6 @@
 """Lower bounds of a Lipschitz constant: slopes, raised by ascent."""
 
+import math
 import time
 from typing import Any
 
@@ -34,6 +35,7 @@ def lower_bound(
     iterations: int = 80,
     seed: int = 0,
     time_limit: float = 60.0,
+    upper: float = math.inf,
 ) -> float:
     """A slope that pairs of inputs attain, as steep as can be found.
 
@@ -56,6 +58,8 @@ def lower_bound(
         iterations: Number of steps.
         seed: Seed of the random numbers.
         time_limit: Seconds after which to stop improving.
+        upper: An upper bound; nothing is left to find where a slope reaches
+            it.
 
     Returns:
         A lower bound of the Lipschitz constant, see `proved_slope`; 0 for a
@@ -97,6 +101,8 @@ def lower_bound(
         if iteration and start + taken > deadline:
             break
         search.step(iteration, iterations)
+        if search.best.max() >= (1 - _GAIN) * upper:
+            break
         taken = time.monotonic() - start
     return proved_slope(flat_model, search.steepest(), rng)
 
