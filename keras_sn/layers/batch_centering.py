@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_sn.layers.layer_arguments import refusal
+
 
 @keras.saving.register_keras_serializable(package="keras_sn")
 class BatchCentering(keras.layers.Layer):
@@ -46,10 +48,8 @@ class BatchCentering(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         if not 0 <= momentum <= 1:
-            raise ValueError(
-                "`momentum` must be between 0 and 1. "
-                f"Received: momentum={momentum!r}"
-            )
+            demand = "`momentum` must be between 0 and 1."
+            raise refusal(self, demand, momentum=momentum)
         self.axis = axis
         self.momentum = momentum
         self.supports_masking = True

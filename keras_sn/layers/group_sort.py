@@ -48,7 +48,7 @@ class GroupSort(keras.layers.Layer):
         self, group_size: int = 2, axis: int = -1, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.group_size = check_count("group_size", group_size)
+        self.group_size = check_count(self, "group_size", group_size)
         self.axis = axis
         self.supports_masking = True
 

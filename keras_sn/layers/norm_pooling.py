@@ -56,7 +56,7 @@ class NormPooling2D(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.pool_size = check_counts("pool_size", pool_size, 2)
+        self.pool_size = check_counts(self, "pool_size", pool_size, 2)
         self.data_format = keras.config.image_data_format()
         if data_format is not None:
             self.data_format = data_format

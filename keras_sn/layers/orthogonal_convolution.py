@@ -9,6 +9,7 @@ from keras import ops
 from keras_sn.layers.layer_arguments import check_count
 from keras_sn.layers.layer_arguments import check_counts
 from keras_sn.layers.layer_arguments import check_norm_bound
+from keras_sn.layers.layer_arguments import refusal
 from keras_sn.layers.orthogonal_kernel import KernelPlan
 from keras_sn.layers.orthonormal import SAFETY
 from keras_sn.linear_maps.circular_window import CircularWindow
@@ -40,29 +41,31 @@ class OrthogonalConvolution(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.filters = check_count("filters", filters)
-        self.kernel_size = check_counts("kernel_size", kernel_size, self.rank)
-        self.strides = check_counts("strides", strides, self.rank)
+        self.filters = check_count(self, "filters", filters)
+        self.kernel_size = check_counts(
+            self, "kernel_size", kernel_size, self.rank
+        )
+        self.strides = check_counts(self, "strides", strides, self.rank)
         if any(
             k < s for k, s in zip(self.kernel_size, self.strides, strict=True)
         ):
-            raise ValueError(
+            raise refusal(
+                self,
                 "`kernel_size` must be at least `strides`: no output would "
-                "read the inputs between. Received: "
-                f"kernel_size={kernel_size!r}, strides={strides!r}"
+                "read the inputs between.",
+                kernel_size=kernel_size,
+                strides=strides,
             )
         if padding not in _PADDINGS:
-            raise ValueError(
-                f"`padding` must be one of {list(_PADDINGS)}. "
-                f"Received: padding={padding!r}"
-            )
+            demand = f"`padding` must be one of {list(_PADDINGS)}."
+            raise refusal(self, demand, padding=padding)
         self.padding = padding
         self.data_format = keras.config.image_data_format()
         if data_format is not None:
             self.data_format = data_format
         self.activation = keras.activations.get(activation)
         self.use_bias = use_bias
-        self.norm_bound = check_norm_bound(norm_bound)
+        self.norm_bound = check_norm_bound(self, norm_bound)
         # The image wraps around here; the convolution itself is "valid".
         self.torus = CircularWindow(
             self.kernel_size, self.strides, (1,) * self.rank, "circular"

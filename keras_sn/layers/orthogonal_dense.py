@@ -70,10 +70,10 @@ class OrthogonalDense(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.units = check_count("units", units)
+        self.units = check_count(self, "units", units)
         self.activation = keras.activations.get(activation)
         self.use_bias = use_bias
-        self.norm_bound = check_norm_bound(norm_bound)
+        self.norm_bound = check_norm_bound(self, norm_bound)
         self.supports_masking = True
 
     def build(self, input_shape: tuple) -> None:

@@ -10,6 +10,7 @@ from keras import ops
 from keras_sn.circumstances import full_precision
 from keras_sn.fast_ops import Array
 from keras_sn.layers.layer_arguments import check_count
+from keras_sn.layers.layer_arguments import refusal
 
 _LIKELIHOODS = ("categorical", "binary", "gaussian")
 
@@ -87,20 +88,20 @@ class RandomFeatureGaussianProcess(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.units = check_count("units", units)
-        self.features = check_count("features", features)
+        self.units = check_count(self, "units", units)
+        self.features = check_count(self, "features", features)
         if not length_scale > 0 or not ridge > 0 or not mean_field_factor >= 0:
-            raise ValueError(
+            raise refusal(
+                self,
                 "`length_scale` and `ridge` must be positive, and "
-                "`mean_field_factor` must not be negative. Received: "
-                f"length_scale={length_scale}, ridge={ridge}, "
-                f"mean_field_factor={mean_field_factor}"
+                "`mean_field_factor` must not be negative.",
+                length_scale=length_scale,
+                ridge=ridge,
+                mean_field_factor=mean_field_factor,
             )
         if likelihood not in _LIKELIHOODS:
-            raise ValueError(
-                f"`likelihood` must be one of {list(_LIKELIHOODS)}. "
-                f"Received: likelihood={likelihood!r}"
-            )
+            demand = f"`likelihood` must be one of {list(_LIKELIHOODS)}."
+            raise refusal(self, demand, likelihood=likelihood)
         self.length_scale = float(length_scale)
         self.ridge = float(ridge)
         self.likelihood = likelihood

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_sn.layers.layer_arguments import check_count
 from keras_sn.layers.layer_arguments import check_counts
+from keras_sn.layers.layer_arguments import refusal
 
 # Added to every diagonal, so that a zero kernel divides by no zero.
 _FLOOR = 1e-12
@@ -110,7 +111,7 @@ class SLLDense(ResidualSLL):
 
     def __init__(self, units: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.units = check_count("units", units)
+        self.units = check_count(self, "units", units)
         self.supports_masking = True
 
     def build(self, input_shape: tuple) -> None:
@@ -166,12 +167,14 @@ class SLLConv2D(ResidualSLL):
 
     def __init__(self, filters: int, kernel_size: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.units = check_count("filters", filters)
-        self.kernel_size = check_counts("kernel_size", kernel_size, 2)
+        self.units = check_count(self, "filters", filters)
+        self.kernel_size = check_counts(self, "kernel_size", kernel_size, 2)
         if not all(size % 2 for size in self.kernel_size):
-            raise ValueError(
+            raise refusal(
+                self,
                 "`kernel_size` must be odd, so that the convolution and its "
-                f"adjoint are padded alike. Received: {kernel_size!r}"
+                "adjoint are padded alike.",
+                kernel_size=kernel_size,
             )
 
     def build(self, input_shape: tuple) -> None:

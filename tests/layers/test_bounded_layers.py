@@ -399,8 +399,10 @@ def test_sizes_that_are_open():
             "must be multiples",
         ),
         (lambda: layers.SLLConv2D(3, 2), (4, 4, 1), "must be odd"),
+        (lambda: layers.BatchCentering(momentum=2), (4,), "`momentum`"),
     ],
 )
 def test_bad_arguments(make, shape, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         make()(keras.Input(shape))
+    assert "Layer '" in str(error.value)
