@@ -268,6 +268,22 @@ def test_he_normal_chains(depth, share):
     assert "torus of 15 x 15" in report.layers[0].source
 
 
+def test_refined_is_tighter_than_a_short_descent():
+    """The largest frequency alone is what is proved, not a mean of all."""
+    model = he_normal(4)
+    short = lipschitz_bound(model, lower=False).upper
+    assert lipschitz_bound(model, "refined", lower=False).upper < 0.995 * short
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_refined_is_never_looser(seed):
+    rng = np.random.default_rng([2, seed])
+    model = randomize(random_convolutional_network(rng), rng, 1.5)
+    short = lipschitz_bound(model, lower=False).upper
+    refined = lipschitz_bound(model, "refined", lower=False).upper
+    assert refined <= short * (1 + 1e-9)
+
+
 def test_every_iterate_of_the_descent_is_a_certificate():
     rng = np.random.default_rng(7)
     model = randomize(small_network("relu", 5), rng, 1.5)

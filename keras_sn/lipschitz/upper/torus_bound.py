@@ -1,5 +1,6 @@
 """Bounds of convolutional chains: which torus, which multipliers, how long."""
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -26,6 +27,8 @@ from keras_sn.norms.proofs import EPS
 
 # Steps of a descent that "auto" and "refined" take at most.
 _FEW, _MANY = 40, 300
+# How sharply "refined" tells the largest value of all frequencies from others.
+_EXPONENTS = (24.0, 100.0, 400.0)
 # Seconds that "auto" spends on a descent, and shortest ones worth the while.
 _PATIENCE, _FEWEST = 3.0, 8
 # Seconds of a recursion, about, up to which others are compared with it.
@@ -112,12 +115,29 @@ def _covariances(
         plan, torus = region.plan, region.torus
         # What is unrolled gets tighter with time, and needs it more.
         share = 1.0 if flat is None else 0.3
-        choice = _chosen(plan, torus, effort, share)
-        yield f" on a torus of {torus}", Recursion(plan, torus).outputs(choice)
+        for spread in _proved(plan, torus, effort, share):
+            yield f" on a torus of {torus}", spread
     if flat is not None:
-        choice = _chosen(flat, Torus(()), effort, 1.0)
-        spread = Recursion(flat, Torus(())).outputs(choice)
-        yield ", images unrolled", spread
+        for spread in _proved(flat, Torus(()), effort, 1.0):
+            yield ", images unrolled", spread
+
+
+def _proved(
+    plan: Schedule, torus: Torus, effort: Effort, share: float
+) -> Iterator[np.ndarray | None]:
+    """What one choice of the multipliers proves, and what a better one does.
+
+    Args:
+        plan: The `Schedule`.
+        torus: The `Torus`.
+        effort: The `Effort`.
+        share: The share of the time left that may be used.
+    """
+    choice = _quickly(plan, torus, effort, share)
+    yield Recursion(plan, torus).outputs(choice)
+    if effort.method == "refined":
+        better = _refined(plan, torus, effort, share, choice)
+        yield Recursion(plan, torus).outputs(better)
 
 
 def _unrolled(region: Region, effort: Effort) -> Schedule | None:
@@ -132,48 +152,79 @@ def _unrolled(region: Region, effort: Effort) -> Schedule | None:
     return plan if _FEWEST * seconds < time else None
 
 
-def _chosen(
+def _quickly(
     plan: Schedule, torus: Torus, effort: Effort, share: float
 ) -> Choice:
-    """The multipliers to prove, as a function of the covariance.
-
-    Args:
-        plan: The `Schedule`.
-        torus: The `Torus`.
-        effort: The `Effort`.
-        share: The share of the time left that may be used.
-    """
-    refined = effort.method == "refined"
-    seconds, _ = cost(plan, torus)
-    patience = share * effort.remaining - 4 * seconds
+    """Multipliers by a short descent, on a coarser torus where that is long."""
     small = torus
-    if not refined and _FEWEST * seconds > _PATIENCE:
+    if _FEWEST * cost(plan, torus)[0] > _PATIENCE:
         small = _smaller(plan, torus, _PATIENCE / _FEWEST)
     # A number of steps, not a time: the same bound on each machine.
     affordable = int(_PATIENCE / max(cost(plan, small)[0], 1e-9))
-    steps = _MANY if refined else max(min(_FEW, affordable), 1)
     descent = Descent(plan, small)
-    starts = [descent.formula(factor) for factor in (1.0, 0.25)]
-    logs = min(starts, key=lambda start: descent(start)[0])
-
-    def on_step(step: int, value: float, _: np.ndarray) -> None:
-        if refined and effort.progress is not None:
-            effort.progress(step + 1, steps, math.exp(value / 2))
-
+    logs = _lowest(descent, _formulas(descent))
     if effort.method != "closed_form":
         logs, _ = minimize(
             descent,
             logs,
-            iterations=steps,
-            deadline=time.monotonic() + max(patience, 0.0),
-            on_step=on_step,
-            tolerance=1e-6 if refined else 1e-4,
+            iterations=max(min(_FEW, affordable), 1),
+            deadline=_deadline(plan, torus, effort, share),
+            tolerance=1e-4,
         )
     lambdas = descent.lambdas(logs)
     if small is torus:
         return lambda i, spread: lambdas[i]
     tops = descent.tops(logs)
     return lambda i, spread: lambdas[i] * (tops[i] / top_of(spread, lambdas[i]))
+
+
+def _refined(
+    plan: Schedule,
+    torus: Torus,
+    effort: Effort,
+    share: float,
+    choice: Choice,
+) -> Choice:
+    """Multipliers by a long descent, from given ones if they are better."""
+
+    def on_step(step: int, value: float, _: np.ndarray) -> None:
+        if effort.progress is not None:
+            effort.progress(step + 1, _MANY, math.exp(value / 2))
+
+    descent = Descent(plan, torus)
+    starts = _formulas(descent)
+    with contextlib.suppress(np.linalg.LinAlgError):
+        starts.append(descent.logs(choice))
+    deadline = _deadline(plan, torus, effort, share)
+    ends = [_lowest(descent, starts)]
+    for descent.exponent in _EXPONENTS:
+        end, _ = minimize(
+            descent,
+            ends[-1],
+            iterations=_MANY,
+            deadline=deadline,
+            on_step=on_step,
+            tolerance=1e-6,
+        )
+        ends.append(end)
+    lambdas = descent.lambdas(min(ends, key=descent.largest))
+    return lambda i, spread: lambdas[i]
+
+
+def _formulas(descent: Descent) -> list[np.ndarray]:
+    return [descent.formula(share) for share in (1.0, 0.25)]
+
+
+def _lowest(descent: Descent, starts: list[np.ndarray]) -> np.ndarray:
+    return min(starts, key=lambda start: descent(start)[0])
+
+
+def _deadline(
+    plan: Schedule, torus: Torus, effort: Effort, share: float
+) -> float:
+    """When to be back, so that there is time for the proof."""
+    patience = share * effort.remaining - 4 * cost(plan, torus)[0]
+    return time.monotonic() + max(patience, 0.0)
 
 
 def _smaller(plan: Schedule, torus: Torus, seconds: float) -> Torus:

@@ -10,14 +10,13 @@ from keras_sn.lipschitz.upper.multipliers import ratio_shape
 from keras_sn.lipschitz.upper.torus_grid import Aliases
 from keras_sn.lipschitz.upper.torus_grid import Torus
 from keras_sn.lipschitz.upper.torus_grid import aliases
+from keras_sn.lipschitz.upper.torus_recursion import Choice
 from keras_sn.lipschitz.upper.torus_recursion import stage_slopes
 from keras_sn.lipschitz.upper.torus_schedule import Schedule
 from keras_sn.lipschitz.upper.torus_weights import Map
 from keras_sn.lipschitz.upper.torus_weights import Weights
 from keras_sn.lipschitz.upper.worst_directions import Activation
 
-# The maximum over frequencies as a norm with that exponent.
-_EXPONENT = 24.0
 _LARGEST = 1e100
 
 
@@ -104,9 +103,13 @@ class Descent:
     Args:
         plan: The `Schedule`.
         torus: The `Torus` on which to do it.
+
+    Attributes:
+        exponent: Of the norm that stands for the maximum over frequencies.
     """
 
     def __init__(self, plan: Schedule, torus: Torus):
+        self.exponent = 24.0
         weights = Weights(plan, torus)
         entry = plan.signals[plan.entry]
         self.start = np.eye(entry.channels)[None]
@@ -134,7 +137,6 @@ class Descent:
             share: A factor for the multipliers of what stands beside values
                 that stay as they are.
         """
-        logs = []
 
         def choice(i: int, spread: np.ndarray) -> np.ndarray:
             shape = ratio_shape(spread, self.moves[i + 1].weight)
@@ -144,10 +146,29 @@ class Descent:
             lam = np.nan_to_num(np.minimum(lam, _LARGEST), nan=_LARGEST)
             if len(self.active[i]) < len(lam):
                 lam = lam * share
-            logs.append(np.log(lam[self.active[i]]))
             return lam
 
-        self._run(choice)
+        return self.logs(choice)
+
+    def logs(self, choice: Choice) -> np.ndarray:
+        """The logarithms of the multipliers that are chosen here.
+
+        Args:
+            choice: The multipliers of a stage as a function of its number and
+                the covariance.
+
+        Raises:
+            numpy.linalg.LinAlgError: If they prove nothing.
+        """
+        logs = []
+
+        def recorded(i: int, spread: np.ndarray) -> np.ndarray:
+            lam = choice(i, spread)
+            with np.errstate(divide="ignore"):
+                logs.append(np.log(lam[self.active[i]]))
+            return lam
+
+        self._run(recorded)
         return np.concatenate([*logs, np.zeros(0)])
 
     def tops(self, logs: np.ndarray) -> list[float]:
@@ -208,6 +229,14 @@ class Descent:
             result.append(lam)
         return result
 
+    def largest(self, logs: np.ndarray) -> float:
+        """`L^2`, by the largest value of all frequencies."""
+        try:
+            _, spread = self._run(self.lambdas(logs))
+        except np.linalg.LinAlgError:
+            return math.inf
+        return float(np.linalg.eigvalsh(spread)[:, -1].max())
+
     def __call__(self, logs: np.ndarray) -> tuple[float, np.ndarray | None]:
         """`log L^2`, smoothed over frequencies, and its gradient."""
         if np.abs(logs).max(initial=0.0) > 300:
@@ -221,8 +250,8 @@ class Descent:
         largest = tops.max()
         if not (np.isfinite(largest) and largest > 0):
             return math.inf, None
-        powers = (np.maximum(tops, 0) / largest) ** _EXPONENT
-        value = math.log(largest) + math.log(powers.sum()) / _EXPONENT
+        powers = (np.maximum(tops, 0) / largest) ** self.exponent
+        value = math.log(largest) + math.log(powers.sum()) / self.exponent
         shares = powers / powers.sum() / np.maximum(tops, 1e-12 * largest)
         directions = vectors * np.sqrt(shares)[:, None, None]
         gradient = []
