@@ -104,7 +104,7 @@ def fitted(layer, inputs, steps=30):
     )
     # XLA would compile each case for seconds.
     jit = "auto" if keras.backend.backend() == "jax" else False
-    model.compile(keras.optimizers.Adam(0.05), "mse", jit_compile=jit)
+    model.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=jit)
     # An epoch costs TensorFlow and JAX more than its steps.
     repeats = steps // 2
     history = model.fit(
