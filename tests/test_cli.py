@@ -287,6 +287,7 @@ def test_class_of_ones_own(tmp_path, monkeypatch):
     importlib.util.find_spec("tensorflow") is None,
     reason="only TensorFlow writes SavedModels",
 )
+@left_out("jax", reason="the same process of TensorFlow's as from PyTorch")
 def test_exporting_is_quiet(plain, tmp_path, monkeypatch):
     """TensorFlow tells of its processor, absl of gradients nobody wants."""
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
