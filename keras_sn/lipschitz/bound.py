@@ -15,7 +15,7 @@ from keras_sn.lipschitz.inputs import Balls
 from keras_sn.lipschitz.inputs import input_arrays
 from keras_sn.lipschitz.local import LocalNetwork
 from keras_sn.lipschitz.local import NoLocalBoundError
-from keras_sn.lipschitz.lower.ascent import lower_bound
+from keras_sn.lipschitz.lower.ascent import searched
 from keras_sn.lipschitz.pieces.base import EXACT
 from keras_sn.lipschitz.pieces.base import UPPER
 from keras_sn.lipschitz.pieces.merge import Merge
@@ -131,7 +131,7 @@ def lipschitz_bound(
             return _local_report(model.name, graph, effort, balls, upper, rows)
     found, note = 0.0, None
     if lower:
-        found, note = _searched(model, data, seed, time_limit / 3, upper)
+        found, note = searched(model, data, seed, time_limit / 3, upper)
     return LipschitzReport(model.name, method, found, upper, rows, note)
 
 
@@ -158,25 +158,6 @@ def _local_report(
     top = float(upper.max(initial=0.0))
     low = float(lower.max(initial=0.0))
     return LipschitzReport(name, effort.method, low, top, rows, note, upper)
-
-
-def _searched(
-    model: keras.layers.Layer,
-    data: Any,
-    seed: int,
-    time_limit: float,
-    upper: float,
-) -> tuple[float, str | None]:
-    """The lower bound, or 0 and why there is none."""
-    try:
-        found = lower_bound(
-            model, data=data, seed=seed, time_limit=time_limit, upper=upper
-        )
-    except Exception as error:
-        # What is proved must not be lost to a search.
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        return 0.0, f"No lower bound: the search failed ({reason})."
-    return found, None
 
 
 def check_method(method: str) -> None:

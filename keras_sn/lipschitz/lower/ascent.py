@@ -107,6 +107,25 @@ def lower_bound(
     return proved_slope(flat_model, search.steepest(), rng)
 
 
+def searched(
+    model: keras.layers.Layer,
+    data: Any,
+    seed: int,
+    time_limit: float,
+    upper: float,
+) -> tuple[float, str | None]:
+    """The lower bound, or 0 and why there is none."""
+    try:
+        found = lower_bound(
+            model, data=data, seed=seed, time_limit=time_limit, upper=upper
+        )
+    except Exception as error:
+        # What is proved must not be lost to a search.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return 0.0, f"No lower bound: the search failed ({reason})."
+    return found, None
+
+
 def _starts(
     shapes: list[tuple[int, ...]],
     data: Arrays | None,
