@@ -32,7 +32,7 @@ sys.exit(code)
 
 
 once = left_out(
-    "jax", "tensorflow", reason="what is imported does not depend on it"
+    "jax", "tensorflow", reason="what is imported is the same everywhere"
 )
 
 

@@ -96,15 +96,17 @@ OTHERS = [
 BOUNDED = ORTHOGONAL + OTHERS
 
 
+# XLA would compile each case for seconds.
+JIT = "auto" if keras.backend.backend() == "jax" else False
+
+
 def fitted(layer, inputs, steps=30):
     """A model of the layer alone, fitted to noise, and losses of two epochs."""
     model = keras.Sequential([keras.Input(inputs.shape[1:]), layer])
     target = np.random.default_rng(1).standard_normal(
         model.compute_output_shape(inputs.shape)
     )
-    # XLA would compile each case for seconds.
-    jit = "auto" if keras.backend.backend() == "jax" else False
-    model.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=jit)
+    model.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=JIT)
     # An epoch costs TensorFlow and JAX more than its steps.
     repeats = steps // 2
     history = model.fit(

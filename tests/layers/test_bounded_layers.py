@@ -14,6 +14,7 @@ from keras_sn.models import normalize_model
 from keras_sn.norms import spectral_norm
 from tests import truth
 from tests.layers.bounded_layers import BOUNDED
+from tests.layers.bounded_layers import JIT
 from tests.layers.bounded_layers import ORTHOGONAL
 from tests.layers.bounded_layers import conv_of
 from tests.layers.bounded_layers import fitted
@@ -329,9 +330,7 @@ def test_a_network_of_ten_is_certified(make):
     rng = np.random.default_rng(0)
     inputs = rng.standard_normal((32, *model.input_shape[1:]))
     targets = rng.standard_normal((32, *model.output_shape[1:]))
-    # XLA would take TensorFlow half a minute.
-    jit = "auto" if keras.backend.backend() == "jax" else False
-    model.compile(keras.optimizers.Adam(0.02), "mse", jit_compile=jit)
+    model.compile(keras.optimizers.Adam(0.02), "mse", jit_compile=JIT)
     model.fit(inputs, targets, epochs=3, verbose=0)
     report = lipschitz_bound(model)
     assert report.upper <= 1.0

@@ -46,11 +46,6 @@ def needs(*modules):
     )
 
 
-on_tensorflow = left_out(
-    "jax", "torch", reason="TensorFlow, in another process, writes the file"
-)
-
-
 @needs("tensorflow")
 def test_saved_model_served_without_keras_sn(tmp_path):
     model = normalize_model(randomized(residual()))
@@ -120,7 +115,9 @@ def test_several_inputs_and_outputs(format, name, tmp_path):
 
 
 @needs("tensorflow")
-@on_tensorflow
+@left_out(
+    "jax", "torch", reason="TensorFlow, in another process, writes the file"
+)
 def test_of_a_wrapper_whose_norm_lags(tmp_path):
     """As after training: what is exported has the norm asked for."""
     wrapper = SpectralNormalization(layers.Dense(40, use_bias=False))
@@ -141,7 +138,7 @@ def test_of_a_wrapper_whose_norm_lags(tmp_path):
 
 
 @needs("tensorflow")
-@on_tensorflow
+@left_out("jax", reason="as from PyTorch, by a process of TensorFlow's")
 def test_not_folded(tmp_path):
     model = normalize_model(randomized(sequential()))
     assert export_model(model, tmp_path / "served", folded=False).is_dir()

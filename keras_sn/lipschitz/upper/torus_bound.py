@@ -135,7 +135,8 @@ def _proved(
     """
     choice = _quickly(plan, torus, effort, share)
     yield Recursion(plan, torus).outputs(choice)
-    if effort.method == "refined":
+    affordable = share * effort.remaining > _FEWEST * cost(plan, torus)[0]
+    if effort.method == "refined" and affordable:
         better = _refined(plan, torus, effort, share, choice)
         yield Recursion(plan, torus).outputs(better)
 
@@ -186,28 +187,33 @@ def _refined(
     choice: Choice,
 ) -> Choice:
     """Multipliers by a long descent, from given ones if they are better."""
+    stage = 0
 
     def on_step(step: int, value: float, _: np.ndarray) -> None:
         if effort.progress is not None:
-            effort.progress(step + 1, _MANY, math.exp(value / 2))
+            steps = len(_EXPONENTS) * _MANY
+            done = stage * _MANY + step + 1
+            effort.progress(done, steps, math.exp(value / 2))
 
     descent = Descent(plan, torus)
     starts = _formulas(descent)
     with contextlib.suppress(np.linalg.LinAlgError):
         starts.append(descent.logs(choice))
     deadline = _deadline(plan, torus, effort, share)
-    ends = [_lowest(descent, starts)]
-    for descent.exponent in _EXPONENTS:
-        end, _ = minimize(
+    logs = _lowest(descent, starts)
+    for stage, exponent in enumerate(_EXPONENTS):
+        if stage and time.monotonic() > deadline:
+            break
+        descent.exponent = exponent
+        logs, _ = minimize(
             descent,
-            ends[-1],
+            logs,
             iterations=_MANY,
             deadline=deadline,
             on_step=on_step,
             tolerance=1e-6,
         )
-        ends.append(end)
-    lambdas = descent.lambdas(min(ends, key=descent.largest))
+    lambdas = descent.lambdas(logs)
     return lambda i, spread: lambdas[i]
 
 

@@ -229,14 +229,6 @@ class Descent:
             result.append(lam)
         return result
 
-    def largest(self, logs: np.ndarray) -> float:
-        """`L^2`, by the largest value of all frequencies."""
-        try:
-            _, spread = self._run(self.lambdas(logs))
-        except np.linalg.LinAlgError:
-            return math.inf
-        return float(np.linalg.eigvalsh(spread)[:, -1].max())
-
     def __call__(self, logs: np.ndarray) -> tuple[float, np.ndarray | None]:
         """`log L^2`, smoothed over frequencies, and its gradient."""
         if np.abs(logs).max(initial=0.0) > 300:
