@@ -80,8 +80,12 @@ class Constant:
         array = self._arrays[keras.backend.standardize_dtype(like.dtype)]
         if isinstance(like, np.ndarray):
             return array
-        method = getattr(like, "new_tensor", None)
-        return ops.convert_to_tensor(array) if method is None else method(array)
+        if keras.backend.backend() != "torch":
+            return ops.convert_to_tensor(array)
+        import torch
+
+        # On the host it shares the memory of the array.
+        return torch.as_tensor(array, device=like.device)
 
 
 def first_and_rest(rows: Array) -> tuple[Array, Array]:
@@ -130,8 +134,7 @@ def orthonormal(rows: Array) -> Array:
         import torch
 
         columns, upper = torch.linalg.qr(rows.t())
-        # A zero has no sign.
-        return (columns * (1 - 2 * (upper.diagonal() < 0).to(rows.dtype))).t()
+        return (columns * upper.diagonal().sign()).t()
     dtype = keras.backend.standardize_dtype(rows.dtype)
     identity = np.eye(rows.shape[0]).astype(dtype)
     rows = rows * sum_over(rows * rows, -1) ** -0.5
@@ -143,6 +146,32 @@ def orthonormal(rows: Array) -> Array:
         inverse = ops.solve_triangular(ops.cholesky(gram), identity, lower=True)
         rows = (1 + _SHIFT) ** 0.5 * (inverse @ rows)
     return rows
+
+
+def row_of_largest_diagonal(matrix: Array) -> Array:
+    """The row, `(1, n)`, that has the largest entry of the diagonal."""
+    if isinstance(matrix, np.ndarray):
+        return matrix[np.argmax(np.diagonal(matrix))][None]
+    if keras.backend.backend() == "torch":
+        # As an index, a tensor would be read back from the device.
+        return matrix.index_select(0, matrix.diagonal().argmax().reshape(1))
+    place = ops.argmax(ops.diagonal(matrix), keepdims=True)
+    return ops.take(matrix, place, axis=0)
+
+
+def quotient_of_equals(constant: Array, tensor: Array) -> Array:
+    """`constant / tensor`, one of the same value as a constant.
+
+    Differentiable up to the third time, and no derivative leaves float32
+    where one over the tensor does not: that of a quotient squares it in JAX,
+    and XLA turns one of quotients into one of products, of numbers such as
+    1e60. So it is the series about the value, except in PyTorch, which
+    divides twice.
+    """
+    if keras.backend.backend() == "torch":
+        return constant / tensor
+    change = tensor / constant - 1.0
+    return 1.0 - change * (1.0 - change * (1.0 - change))
 
 
 def kept(tensor: Array) -> Array:
@@ -202,6 +231,30 @@ def sum_over(tensor: Array, axis: int | None) -> Array:
     if hasattr(tensor, "sum"):
         return tensor.sum(axis=axis, keepdims=True)
     return ops.sum(tensor, axis=axis, keepdims=True)
+
+
+def length_over(tensor: Array, axis: int | None) -> Array:
+    """The Euclidean norm, the axis kept. Of no gradient: at 0 it has none."""
+    if isinstance(tensor, np.ndarray) or keras.backend.backend() != "torch":
+        return sum_over(tensor * tensor, axis) ** 0.5
+    import torch
+
+    return torch.linalg.vector_norm(tensor, dim=axis, keepdim=True)
+
+
+def largest_size_over(tensor: Array, axis: int | None) -> Array:
+    """The largest absolute value, the axis kept."""
+    if isinstance(tensor, np.ndarray) or keras.backend.backend() != "torch":
+        return max_over(abs(tensor), axis)
+    import torch
+
+    return torch.linalg.vector_norm(tensor, math.inf, dim=axis, keepdim=True)
+
+
+def at_most(tensor: Array, limit: float) -> Array:
+    """`keras.ops.minimum` of a tensor and a number."""
+    method = getattr(tensor, "clamp_max", None)
+    return ops.minimum(tensor, limit) if method is None else method(limit)
 
 
 def max_over(tensor: Array, axis: int | None) -> Array:

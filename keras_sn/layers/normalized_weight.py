@@ -14,6 +14,7 @@ from keras_sn.circumstances import traces_branches
 from keras_sn.fast_ops import Array
 from keras_sn.fast_ops import has_gradient
 from keras_sn.fast_ops import held
+from keras_sn.fast_ops import quotient_of_equals
 from keras_sn.fast_ops import where
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.weights import VariableWeight
@@ -267,10 +268,6 @@ def _factor(mode: str, sigma: Array, norm_bound: float | Array) -> Array:
     factor = norm_bound / constant
     if mode == "clip":
         return where(constant <= norm_bound, 0 * factor + 1.0, factor)
-    # bound / sigma as its series about the value that sigma has. A quotient
-    # has a derivative that squares 1 / sigma, which leaves float32; one of
-    # quotients XLA turns into one of products, of numbers such as 1e60.
     if sigma is constant:
         return factor
-    change = sigma / constant - 1.0
-    return factor * (1.0 - change * (1.0 - change * (1.0 - change)))
+    return factor * quotient_of_equals(constant, sigma)

@@ -2,6 +2,8 @@
 
 from keras_sn.fast_ops import Array
 from keras_sn.fast_ops import held
+from keras_sn.fast_ops import largest_size_over
+from keras_sn.fast_ops import length_over
 from keras_sn.fast_ops import max_over
 from keras_sn.fast_ops import reshaped
 from keras_sn.fast_ops import sum_over
@@ -82,8 +84,8 @@ def unit(probes: Array) -> Array:
     """
     axis = _vector_axis(probes)
     probes = probes + tiny(probes)
-    probes = probes / max_over(abs(probes), axis)
-    return probes * sum_over(probes * probes, axis) ** -0.5
+    probes = probes / largest_size_over(probes, axis)
+    return probes / length_over(probes, axis)
 
 
 def _vector_axis(probes: Array) -> int | None:

@@ -6,11 +6,13 @@ from keras_sn.fast_ops import Array
 from keras_sn.fast_ops import Constant
 from keras_sn.fast_ops import held
 from keras_sn.fast_ops import kept
+from keras_sn.fast_ops import largest_size_over
+from keras_sn.fast_ops import length_over
 from keras_sn.fast_ops import max_over
 from keras_sn.fast_ops import orthonormal
 from keras_sn.fast_ops import power
 from keras_sn.fast_ops import reshaped
-from keras_sn.fast_ops import sum_over
+from keras_sn.fast_ops import row_of_largest_diagonal
 from keras_sn.fast_ops import tiny
 from keras_sn.fast_ops import transposed
 from keras_sn.fast_ops import where
@@ -18,7 +20,9 @@ from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.base import size
 from keras_sn.linear_maps.matrix import MatrixMap
 from keras_sn.norms.momentum import generic
+from keras_sn.norms.power_iteration import block_dot
 from keras_sn.norms.power_iteration import norms_and_directions
+from keras_sn.norms.power_iteration import unit
 from keras_sn.norms.tracking import GENERIC
 from keras_sn.norms.tracking import SETTLED
 from keras_sn.norms.tracking import SMALL
@@ -87,7 +91,9 @@ class SubspaceTracker(Tracker):
         if not np.isfinite(matrix).all() or not matrix.any():
             return state
         vectors = np.linalg.svd(matrix, full_matrices=False)[0]
-        return self._within(vectors.T[: len(basis)], arrays)[1]
+        v, basis, images = self._within(vectors.T[: len(basis)], arrays)
+        u = unit(self.linear_map.block_matvec(v, arrays))
+        return u, v, basis, images
 
     def belongs(self, state: State, u: Array, values: tuple) -> State:
         # The subspace knows more than any vector.
@@ -106,69 +112,67 @@ class SubspaceTracker(Tracker):
         self, state: State, values: tuple, power_iterations: int = 1
     ) -> tuple[Array, Settle]:
         constants = tuple([held(value) for value in values])
-        new = state
+        images = state[3]
         for _ in range(power_iterations):
-            pulled = self.linear_map.block_rmatvec(new[3], constants)
+            pulled = self.linear_map.block_rmatvec(images, constants)
             rows = scaled(pulled) + self._generic_rows.tensor(pulled)
-            norm, new = self._within(orthonormal(rows), constants)
-        known = [
-            where(norm > 0, fresh, old)
-            for fresh, old in zip(new, state, strict=True)
-        ]
-        return new[1], lambda norms, direction: known
+            v, basis, images = self._within(orthonormal(rows), constants)
+
+        def settle(norm: Array, direction: Array) -> State:
+            grows = norm > 0
+            new = (direction, v, basis, images)
+            return [
+                where(grows, fresh, old)
+                for fresh, old in zip(new, state, strict=True)
+            ]
+
+        return v, settle
 
     def _look(
         self, state: State, values: tuple, age: Array
     ) -> tuple[Array, Array]:
         basis = kept(state[2])
         images = self.linear_map.block_matvec(basis, values)
-        weights, norm, u, _ = self._longest(basis, images)
-        before = weights @ state[3]
-        square = sum_over(before * before, None) + tiny(before)
-        cosine = sum_over(u * before, None) * square**-0.5
-        turned = reshaped(2 - 2 * cosine, ()) > _TURN
+        weights = self._longest(scaled(held(images)))
+        norm, u = norms_and_directions(weights @ images)
+        before = unit(weights @ state[3])
+        turned = reshaped(2 - 2 * block_dot(u, before), ()) > _TURN
+        # Rows of the basis may be shorter than one: see `orthonormal`.
+        norm = norm / length_over(weights @ basis, None)
         return reshaped(norm, ()), turned | (age < SETTLED)
 
-    def _within(self, basis: Array, values: tuple) -> tuple[Array, State]:
-        """The norm within a subspace, `(1, 1)`, and the state there."""
-        images = self.linear_map.block_matvec(basis, values)
-        _, norm, u, v = self._longest(basis, images)
-        return norm, [u, v, basis, scaled(images)]
-
-    def _longest(self, basis: Array, images: Array) -> tuple:
-        """The unit vector within a subspace that a matrix makes longest.
+    def _within(self, basis: Array, values: tuple) -> tuple:
+        """The unit vector in a subspace that the matrix makes longest.
 
         Returns:
-            Its coefficients, `(1, k)`; its norm, `(1, 1)`, differentiable with
-            the singular vectors held constant; and the singular vectors.
+            It; the basis; and the images of the basis, scaled.
         """
-        directions = scaled(held(images))
-        weights = self._dominant(directions @ transposed(directions))
-        v = weights @ basis
-        # Rows of the basis may be shorter than one: see `orthonormal`.
-        scale = sum_over(v * v, None) ** -0.5
-        norm, u = norms_and_directions(weights @ images)
-        return weights, norm * scale, u, v * scale
+        images = scaled(self.linear_map.block_matvec(basis, values))
+        v = self._longest(images) @ basis
+        return v / length_over(v, None), basis, images
 
-    def _dominant(self, gram: Array) -> Array:
-        """Its dominant eigenvector, a unit row, by squaring.
+    def _longest(self, images: Array) -> Array:
+        """The coefficients `(1, k)` whose sum of images is the longest.
 
+        They are the dominant eigenvector of the Gram matrix, by squaring it.
         The relative error of the norm is at most 1 / (4 e 1024).
         """
-        # The 1024th power; scaled in between, or it would leave float32.
-        gram = gram / max_over(gram, None)
-        for squarings in (4, 3, 3):
-            gram = power(gram, squarings)
-            gram = gram / max_over(gram, None)
+        # Entries of the images are at most 1, and one is, so that the 4th
+        # power is in the range of float32; as is the 16th of what has the
+        # largest entry 1, whose norm is at most their number.
+        gram = power(images @ transposed(images), 2)
+        gram = power(gram / max_over(gram, None), 4)
+        gram = power(gram / max_over(gram, None), 4)
         # By now of rank one, so each row is the eigenvector; the longest is
         # not lost in what is left of the others.
-        sizes = sum_over(gram * gram, -1)
-        longest = where(sizes >= max_over(sizes, None), sizes, 0 * sizes)
-        row = transposed(longest) @ gram
-        return row * sum_over(row * row, None) ** -0.5
+        row = row_of_largest_diagonal(gram)
+        return row / length_over(row, None)
 
 
 def scaled(rows: Array) -> Array:
-    """Rows with a largest entry of one, so that squares stay in range."""
+    """Rows with a largest entry of one, so that squares stay in range.
+
+    Rows of zeros become rows of ones.
+    """
     rows = rows + tiny(rows)
-    return rows / max_over(abs(rows), None)
+    return rows / largest_size_over(rows, None)

@@ -18,9 +18,9 @@ from keras_sn.circumstances import known
 from keras_sn.circumstances import traces_branches
 from keras_sn.fast_ops import Array
 from keras_sn.fast_ops import Constant
+from keras_sn.fast_ops import at_most
 from keras_sn.fast_ops import held
 from keras_sn.fast_ops import kept
-from keras_sn.fast_ops import where
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.norms.momentum import converged
 from keras_sn.norms.momentum import generic
@@ -193,8 +193,7 @@ class Tracker(abc.ABC):
 
 def older(age: Array) -> Array:
     """The age after a training step."""
-    age = age % FRESH
-    return where(age < SETTLED, age + 1, age)
+    return at_most(age % FRESH + 1, SETTLED)
 
 
 def _on_host(values: tuple) -> tuple[np.ndarray, ...] | None:

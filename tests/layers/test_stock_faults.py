@@ -272,8 +272,9 @@ def test_clone_model():
     clone = keras.models.clone_model(model)
     assert clone.layers[0].norm_bound == 2.0
     clone.set_weights(model.get_weights())
-    np.testing.assert_array_equal(
-        to_numpy(clone(INPUTS)), to_numpy(model(INPUTS))
+    # The clone finds the norm anew, the model has it by its state.
+    np.testing.assert_allclose(
+        to_numpy(clone(INPUTS)), to_numpy(model(INPUTS)), rtol=1e-5
     )
 
 
