@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_sn.fast_ops import Array
 from keras_sn.fast_ops import max_over
+from keras_sn.fast_ops import reshaped
 from keras_sn.fast_ops import where
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.norms.power_iteration import block_dot
@@ -89,19 +90,16 @@ def converged(linear_map: LinearMap, u: Array, values: tuple) -> Array:
     - [De Sa et al., 2017](https://arxiv.org/abs/1707.02670)
     """
     limit = _SETTLED["float64" if "64" in str(u.dtype) else "float32"]
-    one = max_over(0 * u, None) + 1
+    one = reshaped(max_over(0 * u, None) + 1, ())
 
     def goes_on(u: Array, previous: Array, turn: Array, steps: Array) -> Array:
-        return ((turn > limit) & (steps < _MOST_STEPS))[0, 0]
+        return (turn > limit) & (steps < _MOST_STEPS)
 
     def step(u: Array, previous: Array, turn: Array, steps: Array) -> tuple:
         norms, new, _, previous = momentum_step(
             linear_map, u, previous, values, values
         )
-        near = norms >= 0.9 * max_over(norms, None)
-        apart = new - u
-        turn = max_over(where(near, block_dot(apart, apart), 0.0), None)
-        return new, previous, turn, steps + 1
+        return new, previous, turned(norms, new - u), steps + 1
 
     state = (u, u / RATE, one, one)
     if isinstance(u, np.ndarray):
@@ -110,6 +108,20 @@ def converged(linear_map: LinearMap, u: Array, values: tuple) -> Array:
     else:
         state = ops.while_loop(goes_on, step, state)
     return state[0]
+
+
+def turned(norms: Array, apart: Array) -> Array:
+    """Squared angle by which the largest blocks have turned, a scalar.
+
+    Args:
+        norms: The norm of each block, `(blocks, 1)`.
+        apart: Difference of two unit probes of each.
+    """
+    turn = block_dot(apart, apart)
+    if norms.shape[0] > 1:
+        near = norms >= 0.9 * max_over(norms, None)
+        turn = max_over(where(near, turn, 0.0), None)
+    return reshaped(turn, ())
 
 
 def generic(shape: tuple) -> np.ndarray:

@@ -13,6 +13,7 @@ from keras_sn.fast_ops import orthonormal
 from keras_sn.fast_ops import power
 from keras_sn.fast_ops import reshaped
 from keras_sn.fast_ops import row_of_largest_diagonal
+from keras_sn.fast_ops import sum_over
 from keras_sn.fast_ops import tiny
 from keras_sn.fast_ops import transposed
 from keras_sn.fast_ops import where
@@ -20,7 +21,6 @@ from keras_sn.linear_maps.base import LinearMap
 from keras_sn.linear_maps.base import size
 from keras_sn.linear_maps.matrix import MatrixMap
 from keras_sn.norms.momentum import generic
-from keras_sn.norms.power_iteration import block_dot
 from keras_sn.norms.power_iteration import norms_and_directions
 from keras_sn.norms.power_iteration import unit
 from keras_sn.norms.tracking import GENERIC
@@ -135,8 +135,10 @@ class SubspaceTracker(Tracker):
         images = self.linear_map.block_matvec(basis, values)
         weights = self._longest(scaled(held(images)))
         norm, u = norms_and_directions(weights @ images)
-        before = unit(weights @ state[3])
-        turned = reshaped(2 - 2 * block_dot(u, before), ()) > _TURN
+        before = weights @ state[3]
+        square = sum_over(before * before, None) + tiny(before)
+        cosine = sum_over(u * before, None) * square**-0.5
+        turned = reshaped(2 - 2 * cosine, ()) > _TURN
         # Rows of the basis may be shorter than one: see `orthonormal`.
         norm = norm / length_over(weights @ basis, None)
         return reshaped(norm, ()), turned | (age < SETTLED)

@@ -5,16 +5,14 @@ import numpy as np
 from keras_sn.fast_ops import Array
 from keras_sn.fast_ops import held
 from keras_sn.fast_ops import kept
-from keras_sn.fast_ops import max_over
-from keras_sn.fast_ops import reshaped
 from keras_sn.fast_ops import where
 from keras_sn.linear_maps.base import LinearMap
 from keras_sn.norms.momentum import RATE
 from keras_sn.norms.momentum import converged
 from keras_sn.norms.momentum import generic
 from keras_sn.norms.momentum import momentum_step
+from keras_sn.norms.momentum import turned
 from keras_sn.norms.momentum import with_momentum
-from keras_sn.norms.power_iteration import block_dot
 from keras_sn.norms.power_iteration import largest
 from keras_sn.norms.power_iteration import norms_and_directions
 from keras_sn.norms.power_iteration import unit
@@ -117,13 +115,5 @@ class VectorTracker(Tracker):
         )
         # While momentum gathers, other singular vectors overtake the first, of
         # which u knows nothing. (A NaN is in the norm already.)
-        turned = self._turned(held(norms), v - v_before) > _TURN
-        return largest(norms), turned | (age < SETTLED)
-
-    def _turned(self, norms: Array, apart: Array) -> Array:
-        """By how much the `v` of a block that may be the largest has turned."""
-        turn = block_dot(apart, apart)
-        if norms.shape[0] > 1:
-            near = norms >= 0.9 * max_over(norms, None)
-            turn = max_over(where(near, turn, 0.0), None)
-        return reshaped(turn, ())
+        stale = turned(held(norms), v - v_before) > _TURN
+        return largest(norms), stale | (age < SETTLED)
