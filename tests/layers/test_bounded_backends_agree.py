@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from tests.models.processes import OPTIMIZED
 from tests.source import ROOT
 
 pytestmark = pytest.mark.skipif(
@@ -20,11 +21,7 @@ def trajectory(path, backend):
     subprocess.run(
         [sys.executable, "-m", "tests.layers.bounded_trajectory", str(path)],
         cwd=ROOT,
-        env={
-            **os.environ,
-            "KERAS_BACKEND": backend,
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
-        },
+        env={**os.environ, "KERAS_BACKEND": backend, **OPTIMIZED},
         check=True,
         timeout=600,
     )

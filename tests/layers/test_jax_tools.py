@@ -9,6 +9,7 @@ from keras import layers
 
 from keras_sn.layers import SpectralNormalization
 from keras_sn.norms import tracking
+from tests.models.processes import OPTIMIZED
 from tests.models.processes import run_code
 from tests.truth import to_numpy
 
@@ -175,7 +176,7 @@ def test_a_sharded_batch_takes_no_more_collectives():
         _COLLECTIVES,
         "jax",
         XLA_FLAGS="--xla_force_host_platform_device_count=4",
-        JAX_DISABLE_MOST_OPTIMIZATIONS="0",
+        **OPTIMIZED,
     )
     assert process.returncode == 0, process.stderr
     devices, counts = json.loads(process.stdout.splitlines()[-1])

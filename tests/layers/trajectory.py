@@ -1,6 +1,8 @@
 """Trains one model in one backend and writes its weights: a test's child.
 
-KERAS_BACKEND=jax python -m tests.layers.trajectory OUT.npz MODE NORM...
+KERAS_BACKEND=jax python -m tests.layers.trajectory OUT.npz MODE RUN...
+
+A run is a norm and an optimizer, such as `kernel/sgd`.
 """
 
 import sys
@@ -66,12 +68,12 @@ def train(norm, optimizer, mode):
     return [*model.get_weights(), np.array(history.history["loss"])]
 
 
-def main(path, mode, *norms):
+def main(path, mode, *runs):
     results = {}
-    for norm in norms:
-        for optimizer in OPTIMIZERS:
-            for i, value in enumerate(train(norm, optimizer, mode)):
-                results[f"{norm}/{optimizer}/{i:02}"] = value
+    for run in runs:
+        norm, optimizer = run.split("/")
+        for i, value in enumerate(train(norm, optimizer, mode)):
+            results[f"{run}/{i:02}"] = value
     np.savez(path, **results)
 
 

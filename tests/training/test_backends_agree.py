@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from tests.models.processes import OPTIMIZED
 from tests.models.processes import run_python
 
 CHILD = "tests.training.trajectory"
@@ -22,9 +23,7 @@ def trajectory(tmp_path_factory):
     def of(backend):
         path = folder / f"{backend}.npz"
         if not path.exists():
-            result = run_python(
-                ["-m", CHILD, path], backend, JAX_DISABLE_MOST_OPTIMIZATIONS="0"
-            )
+            result = run_python(["-m", CHILD, path], backend, **OPTIMIZED)
             assert result.returncode == 0, result.stderr
         return np.load(path)
 
