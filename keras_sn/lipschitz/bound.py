@@ -36,6 +36,7 @@ from keras_sn.lipschitz.upper.folding import Link
 from keras_sn.lipschitz.upper.torus_bound import chain_bound
 from keras_sn.lipschitz.upper.torus_regions import Region
 from keras_sn.lipschitz.upper.torus_regions import sections_of
+from keras_sn.lipschitz.upper.torus_regions import shares_of
 from keras_sn.norms.proofs import product_upper
 from keras_sn.progress import Progress
 from keras_sn.progress import shown
@@ -220,9 +221,11 @@ def _bound_sections(
         square[i, i] = 1.0
         values[value] = square
     rows: list[Row] = []
-    for section in sections:
+    # The first would else take the time of the last.
+    shares = shares_of(sections)
+    for section, share in zip(sections, shares, strict=True):
         if isinstance(section, Region):
-            new_rows, factor = _region_rows(section, effort)
+            new_rows, factor = _region_rows(section, effort.part(share))
             rows.extend(new_rows)
             values[section.exit] = scaled(values[section.entry], factor)
             continue

@@ -80,7 +80,8 @@ def _of_chain(graph: Graph, effort: Effort) -> np.ndarray | float:
     if not isinstance(last, Region) or [last.exit] != graph.outputs:
         return math.inf
     head = Graph(graph.inputs, steps_before(sections), [last.entry])
-    before = largest_root(bound_graph(head, effort)[0])
+    # The rest of the time is for the last chain.
+    before = largest_root(bound_graph(head, effort.part(0.5))[0])
     pairs = chain_pairs(last, effort)
     if pairs is None or not math.isfinite(before):
         return math.inf

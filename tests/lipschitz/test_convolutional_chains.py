@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from keras import layers
 
+from keras_sn.lipschitz import bound
 from keras_sn.lipschitz import lipschitz_bound
 from keras_sn.lipschitz.bound import constant_of
 from keras_sn.lipschitz.tracing import trace
 from keras_sn.lipschitz.upper import torus_bound
 from keras_sn.lipschitz.upper import torus_regions
 from keras_sn.lipschitz.upper.descent import minimize
+from keras_sn.lipschitz.upper.torus_cost import cost
 from keras_sn.lipschitz.upper.torus_descent import Descent
 from keras_sn.lipschitz.upper.torus_grid import Torus
 from keras_sn.lipschitz.upper.torus_recursion import Recursion
@@ -73,8 +75,8 @@ def test_never_below_an_attack(seed):
             steps = int(rng.integers(4))
             bounds.append(certified(region.plan, region.torus, steps))
             bounds.append(certified(flat_plan(region), Torus(()), steps))
-    for bound in bounds:
-        assert attained <= bound * ROUNDING
+    for found in bounds:
+        assert attained <= found * ROUNDING
 
 
 LAYERS = {
@@ -282,6 +284,34 @@ def test_refined_is_never_looser(seed):
     short = lipschitz_bound(model, lower=False).upper
     refined = lipschitz_bound(model, "refined", lower=False).upper
     assert refined <= short * (1 + 1e-9)
+
+
+def test_chains_share_the_time(monkeypatch):
+    """By what each costs; else the first would take what the last needs."""
+    model = keras.Sequential(
+        [
+            keras.Input((16, 16, 2)),
+            layers.Conv2D(6, 3, activation="relu"),
+            layers.Conv2D(6, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(12, 3, activation="relu"),
+            layers.Conv2D(12, 3, activation="relu"),
+        ]
+    )
+    seconds = [cost(r.plan, r.torus)[0] for r in regions(model)]
+    times = []
+
+    def instead(region, effort):
+        times.append(effort.remaining)
+        return torus_bound.ChainBound(math.inf)
+
+    monkeypatch.setattr(bound, "chain_bound", instead)
+    lipschitz_bound(model, "refined", lower=False, time_limit=1000.0)
+    assert len(times) == len(seconds) == 2
+    first = seconds[0] / sum(seconds)
+    assert 0.01 < first < 0.99
+    assert times[0] == pytest.approx(1000 * first, rel=0.1)
+    assert times[1] == pytest.approx(1000, rel=0.1)
 
 
 def test_every_iterate_of_the_descent_is_a_certificate():

@@ -33,6 +33,11 @@ class Effort:
         """Seconds left."""
         return max(self.deadline - time.monotonic(), 0.0)
 
+    def part(self, share: float) -> "Effort":
+        """The same effort, with a share of the time that is left."""
+        time_limit = share * self.remaining
+        return Effort(self.method, time_limit, self.progress, self.quick)
+
     def allows(self, method: str, work: float = 0) -> bool:
         """Whether a method is asked for, or affordable under `"auto"`."""
         if self.method != "auto":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 from keras_sn.lipschitz.graph import Graph
 from keras_sn.lipschitz.graph import Step
@@ -204,6 +205,21 @@ def sections_of(
         [*regions, *split_into_chains(rest)],
         key=lambda section: position[id(_steps(section)[0])],
     )
+
+
+def shares_of(sections: Sequence[Region | list[Step]]) -> list[float]:
+    """Of the time that is left before each section, the share it may use.
+
+    Regions share it by the cost of a recursion. What is no region, or is left
+    out, does not take long, and may use what there is.
+    """
+    shares, costs = [1.0] * len(sections), 0.0
+    for i, section in reversed(list(enumerate(sections))):
+        if isinstance(section, Region) and section.left_out is None:
+            seconds, _ = cost(section.plan, section.torus)
+            costs += seconds
+            shares[i] = seconds / costs
+    return shares
 
 
 def _merit(region: Region) -> tuple[bool, int]:
