@@ -40,13 +40,13 @@ class QKClip(keras.callbacks.Callback):
     >>> import keras, numpy as np
     >>> from keras_sn.callbacks import QKClip
     >>> tokens = keras.Input((5, 8))
-    >>> attention = keras.layers.MultiHeadAttention(2, 4)
+    >>> attention = keras.layers.MultiHeadAttention(2, 4, name="attention")
     >>> model = keras.Model(tokens, attention(tokens, tokens))
     >>> model.compile("sgd", "mse")
     >>> x = np.random.default_rng(0).normal(size=(4, 5, 8))
     >>> clip = QKClip(x, threshold=0.1)
     >>> _ = model.fit(x, x, verbose=0, callbacks=[clip])
-    >>> max(clip.largest_logits()["multi_head_attention"]) < 0.1001
+    >>> max(clip.largest_logits()["attention"]) < 0.1001
     True
 
     Reference:
