@@ -72,8 +72,7 @@ are installed: `pip install flax equinox`.
   of the process above what it holds after `import keras`.
 """
 NO_RUN = """\
-No run is committed yet. The table of costs in the README is of an earlier run
-that was not kept, from before the training step last changed.
+No run is committed yet.
 """
 
 
@@ -107,7 +106,10 @@ def _origin(run: Run) -> str:
         f"{rates['multiply_adds_per_second'] / 1e9:.0f}e9 times a second.",
     ]
     if facts["busy"]:
-        lines.append("**The machine was busy: do not trust these numbers.**")
+        lines.append(
+            f"**The load average was {facts['load']:.1f} at the start: others "
+            "may have been at work.**"
+        )
     return "\n".join(lines) + "\n"
 
 

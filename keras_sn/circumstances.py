@@ -114,7 +114,11 @@ def in_one_call(function: Callable) -> Callable:
     elif backend == "tensorflow":
         import tensorflow
 
-        compiled = tensorflow.function(function, autograph=False)
+        # TensorFlow counts tracings by the code of a function, and warns of
+        # five: those of as many layers. Of a partial one it has no code.
+        compiled = tensorflow.function(
+            functools.partial(function), autograph=False
+        )
 
         def is_eager(args: tuple) -> bool:
             return tensorflow.executing_eagerly()

@@ -251,3 +251,18 @@ def test_the_age_of_a_state_ends_where_it_has_settled():
     wrapper.refresh()
     wrapper(inputs, training=True)
     assert float(to_numpy(wrapper.state_variables()[-1])) == 1
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="TensorFlow alone warns of functions that are traced often",
+)
+def test_eager_calls_of_many_layers_are_no_reason_to_warn(caplog):
+    model = keras.Sequential([keras.Input((4,))])
+    for _ in range(8):
+        model.add(SpectralNormalization(layers.Dense(4)))
+    inputs = np.ones((2, 4), "float32")
+    with caplog.at_level("WARNING", logger="tensorflow"):
+        for training in (True, False, False):
+            model(inputs, training=training)
+    assert not caplog.records
